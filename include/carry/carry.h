@@ -1,0 +1,375 @@
+/* carry: trained recurrent networks with a memory that lives on between calls.
+ *
+ *   model    the weights of one network, packed once for one device; immutable, shared
+ *   session  a pool of states, a workspace, threads; used by one thread at a time
+ *   state    h and c of every recurrent layer for ONE sequence
+ *   batch    an argument of the call: which sequences, how many steps, which buffers
+ *
+ * The shortest useful program:
+ *
+ *     carry_model *model = NULL;
+ *     carry_session *session = NULL;
+ *     carry_state state;
+ *     carry_model_open(&model, "model.carry", NULL);
+ *     carry_session_open(&session, model, NULL);
+ *     carry_state_open(session, &state);
+ *     float x[3] = {1, 2, 3}, y[1];
+ *     carry_array in = {sizeof in, x, CARRY_F32, sizeof x};
+ *     carry_array out = {sizeof out, y, CARRY_F32, sizeof y};
+ *     carry_batch batch = {.size = sizeof batch, .rows = 1, .states = &state, .max_steps = 1,
+ *                          .inputs = &in, .input_count = 1, .outputs = &out, .output_count = 1};
+ *     carry_run(session, &batch);              // state now remembers x
+ *
+ * Words. B rows: sequences advanced by one call. T time steps given in one call. I features: width
+ * of one input step. H units: width of h and of c. Arrays are row-major, batch axis first.
+ *
+ * Errors. Everything that can fail returns a carry_status; CARRY_OK is 0. On failure carry_error()
+ * gives one sentence with the names and numbers in it. Unless a function says otherwise, a failed
+ * call has changed nothing, and an object that could not be opened is NULL (or the zero state).
+ *
+ * Structs. Every struct starts with `size`: write sizeof the struct there, so that a program built
+ * against an older header keeps working with a newer library. 0 in any other field means its default.
+ *
+ * Threads. Functions on a model may be called from any number of threads. A session, its states
+ * included, belongs to one thread at a time; two calls at once on one session give CARRY_E_BUSY.
+ * Nothing here prints, exits, or installs a signal handler.
+ */
+#ifndef CARRY_CARRY_H
+#define CARRY_CARRY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define CARRY_VERSION_MAJOR 0
+#define CARRY_VERSION_MINOR 1
+#define CARRY_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define CARRY_API __attribute__((visibility("default")))
+#else
+#define CARRY_API
+#endif
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
+/* X(name, value, text): the one list that codes, names and texts are made from. It only grows. */
+#define CARRY_STATUS_LIST(X)                                               \
+    X(OK, 0, "ok")                                                         \
+    X(E_ARGUMENT, 1, "an argument is missing or out of its range")         \
+    X(E_MEMORY, 2, "out of memory")                                        \
+    X(E_FILE, 3, "a file could not be opened, read or written")            \
+    X(E_FORMAT, 4, "the data is not a valid file of this format")          \
+    X(E_UNSUPPORTED, 5, "the model needs something that is not supported") \
+    X(E_MISMATCH, 6, "the saved state does not fit the model")             \
+    X(E_STALE, 7, "the state was closed before")                           \
+    X(E_DUPLICATE, 8, "the state is given twice in one batch")             \
+    X(E_FOREIGN, 9, "the state belongs to another session")                \
+    X(E_FULL, 10, "the pool of states is full")                            \
+    X(E_BUSY, 11, "the session is in use by another thread")               \
+    X(E_CAPACITY, 12, "a buffer is too small")                             \
+    X(E_DEVICE, 13, "the device is missing or failed")                     \
+    X(E_INPUT, 14, "an input value is out of its range")
+
+typedef enum carry_status {
+#define CARRY_STATUS_ENUM(name, value, text) CARRY_##name = value,
+    CARRY_STATUS_LIST(CARRY_STATUS_ENUM)
+#undef CARRY_STATUS_ENUM
+} carry_status;
+
+/* The sentence of this thread's last failure in this library, "" before the first. Valid until the
+ * thread's next failing call; a call that succeeds leaves it as it is. Never NULL. */
+CARRY_API const char *carry_error(void);
+
+/* The general text of a code ("the state was closed before"), and its name ("E_STALE"). Static
+ * strings; an unknown code gives "unknown status". */
+CARRY_API const char *carry_status_text(carry_status status);
+CARRY_API const char *carry_status_name(carry_status status);
+
+/* "0.1.0" */
+CARRY_API const char *carry_version(void);
+
+/* The devices this library was built with, by index from 0 ("cpu"); NULL past the end. */
+CARRY_API const char *carry_backend_name(size_t index);
+
+/* The instruction set of the CPU kernels in use: "reference", "avx2" or "avx512". Chosen once, from
+ * what the processor offers; the environment variable CARRY_ISA (one of the three words) caps it. */
+CARRY_API const char *carry_cpu_isa(void);
+
+/* ---- model ---------------------------------------------------------------------------------- */
+
+typedef struct carry_model carry_model;
+
+typedef struct carry_model_options {
+    size_t size;
+    const char *device; /* "auto" (NULL: the same), "cpu" */
+} carry_model_options;
+
+/* Opens carry's own file (a safetensors file that `carry convert` or libcarry_import made) and packs
+ * its weights for a device. Blocks while reading and packing.
+ *   *model   receives the model; NULL on failure. The caller owns it: carry_model_close.
+ *   path     a readable regular file; it is not needed any more when the call returns
+ *   data     `bytes` bytes of such a file; not kept
+ *   options  NULL for defaults
+ * Errors: E_ARGUMENT; E_FILE; E_FORMAT (not such a file, or damaged: the sentence names the tensor
+ * or key); E_UNSUPPORTED (written by a newer carry, or another framework's file: the sentence says
+ * to convert it); E_DEVICE; E_MEMORY. */
+CARRY_API carry_status carry_model_open(carry_model **model, const char *path,
+                                        const carry_model_options *options);
+CARRY_API carry_status carry_model_open_bytes(carry_model **model, const void *data,
+                                              size_t bytes,
+                                              const carry_model_options *options);
+
+/* Gives the caller's hold back and sets *model to NULL. Sessions opened from the model keep it
+ * alive until the last of them closes. NULL or *model == NULL is fine. */
+CARRY_API void carry_model_close(carry_model **model);
+
+/* What a model is. The info functions below fill *info up to its `size`, are safe from any thread,
+ * and fail only with E_ARGUMENT (NULL, size not set, index out of range). Strings belong to the
+ * model and live as long as the caller's hold on it. */
+
+#define CARRY_FREE     (-1) /* in a shape: the axis may have any length */
+#define CARRY_MAX_RANK 4
+
+typedef struct carry_shape {
+    int32_t rank;
+    int64_t dim[CARRY_MAX_RANK]; /* CARRY_FREE where any length is accepted */
+} carry_shape;
+
+typedef enum carry_dtype { CARRY_F32 = 0, CARRY_I32 = 1 } carry_dtype;
+
+typedef struct carry_model_info {
+    size_t size;
+    const char *source; /* the format it was converted from: "keras", "keras-h5" */
+    const char *name;
+    const char *device; /* where its weights lie: "cpu" */
+    const char *
+        fingerprint; /* 16 hex digits over layers, state tensors and widths, not weights */
+    int whole_sequence; /* 1: some layer needs the last step before it can give the first */
+    int stateful;       /* 1: some layer of the file was declared stateful */
+    size_t layers, weights, inputs, outputs, state_tensors;
+    uint64_t parameters;   /* numbers learned, over all layers */
+    uint64_t weight_bytes; /* parameters as float32 */
+    uint64_t state_bytes;  /* of one sequence, h and c counted once */
+} carry_model_info;
+
+typedef struct carry_layer_info {
+    size_t size;
+    const char *name;       /* as in the source file */
+    const char *class_name; /* as the source spells it: "LSTM", "TimeDistributed" */
+    const char *activation; /* "tanh", "softmax"; "linear" where the layer has none */
+    const char *recurrent_activation; /* NULL where the layer has none */
+    int64_t input_width; /* width of one step of its input; Embedding: number of ids */
+    int64_t
+        units; /* width of its main output made by weights; -1 for Dropout, Activation */
+    uint64_t parameters;
+    size_t first_weight,
+        weights;         /* its weights are first_weight .. first_weight+weights-1 */
+    size_t output_count; /* 1, or 3 for an LSTM with return_state */
+    carry_shape output_shapes[3]; /* [batch, time, width] or [batch, width] */
+    int recurrent, stateful, go_backwards, return_sequences;
+} carry_layer_info;
+
+typedef struct carry_weight_info {
+    size_t size;
+    size_t layer;     /* index of its layer */
+    const char *name; /* "kernel", "recurrent_kernel", "bias", "embeddings" */
+    carry_shape
+        shape; /* LSTM: kernel [I, 4H], recurrent_kernel [H, 4H], bias [4H]; blocks i f c o */
+} carry_weight_info;
+
+typedef struct carry_port_info { /* one input or one output of the model */
+    size_t size;
+    const char *
+        name; /* input: its name in the file; output: the name of the layer it comes from */
+    carry_dtype dtype; /* CARRY_I32: ids */
+    carry_shape
+        shape;     /* as the file states it: [batch, time, width], [batch, time] for ids,
+                          [batch, width] without a time axis */
+    int64_t width; /* numbers per step; 1 for ids */
+    int64_t ids;   /* inputs of ids: legal ids are 0 .. ids-1; otherwise 0 */
+    int has_time;  /* 0: one value per row, after its last step */
+    size_t layer;  /* output: index of its layer; input: 0 */
+    char tensor; /* output: 'y' the layer's output, 'h' or 'c' its state after the call */
+} carry_port_info;
+
+typedef struct carry_state_info { /* one tensor of a state */
+    size_t size;
+    const char *layer; /* name of the layer that keeps it */
+    const char *name;  /* "h" or "c" */
+    int64_t width;     /* float32 numbers */
+    size_t layer_index;
+    int stateful; /* what the file declared for the layer */
+} carry_state_info;
+
+CARRY_API carry_status carry_model_get_info(const carry_model *model,
+                                            carry_model_info *info);
+CARRY_API carry_status carry_model_get_layer(const carry_model *model, size_t index,
+                                             carry_layer_info *info);
+CARRY_API carry_status carry_model_get_weight(const carry_model *model, size_t index,
+                                              carry_weight_info *info);
+CARRY_API carry_status carry_model_get_input(const carry_model *model, size_t index,
+                                             carry_port_info *info);
+CARRY_API carry_status carry_model_get_output(const carry_model *model, size_t index,
+                                              carry_port_info *info);
+CARRY_API carry_status carry_model_get_state_tensor(const carry_model *model,
+                                                    size_t index, carry_state_info *info);
+
+/* ---- session -------------------------------------------------------------------------------- */
+
+typedef struct carry_session carry_session;
+
+typedef struct carry_session_options {
+    size_t size;
+    uint32_t
+        threads; /* 1: the calling thread alone; 0: what affinity and cgroup quota allow */
+    uint32_t
+        max_rows; /* rows computed together, 0: 64; larger batches are split, same bits */
+    uint32_t max_states; /* states open at once, 0: no limit but memory (and 2^24 - 1) */
+    uint32_t
+        max_steps; /* whole-sequence models: most steps of a row in one call; 0: the time
+                            steps the file states, 1024 if it states none. Causal models: ignored */
+} carry_session_options;
+
+/* Opens a session on a model: workspace, threads, an empty pool. After this, carry_run and
+ * carry_state_reset allocate nothing; only opening a state may grow the session.
+ *   *session  receives it; NULL on failure. The caller owns it: carry_session_close.
+ * Errors: E_ARGUMENT, E_MEMORY (the sentence says how many bytes), E_DEVICE. */
+CARRY_API carry_status carry_session_open(carry_session **session, carry_model *model,
+                                          const carry_session_options *options);
+
+/* Closes the session with all its states and sets *session to NULL. Must not run beside another
+ * call on the session. NULL or *session == NULL is fine. */
+CARRY_API void carry_session_close(carry_session **session);
+
+typedef struct carry_session_info {
+    size_t size;
+    uint32_t threads;         /* in use, the calling one counted */
+    uint32_t max_rows;        /* as in force */
+    uint32_t max_steps;       /* whole-sequence models: in force; causal models: 0 */
+    size_t states;            /* open now */
+    uint64_t workspace_bytes; /* fixed at open */
+    uint64_t pool_bytes;      /* memory held for states, both versions */
+} carry_session_info;
+
+CARRY_API carry_status carry_session_get_info(const carry_session *session,
+                                              carry_session_info *info);
+
+/* ---- state ---------------------------------------------------------------------------------- */
+
+/* One sequence's memory: session, slot and generation in one number, so that a handle which outlives
+ * its state is recognised (E_STALE), never followed. {0} is no state: in a batch it means that the
+ * row starts from zeros and is not kept. A value: copy it freely, it owns nothing. */
+typedef struct carry_state {
+    uint64_t id;
+} carry_state;
+
+/* Opens a state of zeros. Errors: E_ARGUMENT, E_FULL, E_MEMORY, E_BUSY; *state is then {0}. */
+CARRY_API carry_status carry_state_open(carry_session *session, carry_state *state);
+
+/* Closes a state and sets *state to {0}; {0} is fine. Errors: E_ARGUMENT, E_STALE, E_FOREIGN, E_BUSY. */
+CARRY_API carry_status carry_state_close(carry_session *session, carry_state *state);
+
+/* Sets a state to zeros, as if just opened. Allocates nothing. Errors: as close. */
+CARRY_API carry_status carry_state_reset(carry_session *session, carry_state state);
+
+/* Opens a new state that continues from where `source` stands now; the two then go their own ways.
+ * Errors: those of open (*copy is then {0}) and E_STALE, E_FOREIGN for the source. */
+CARRY_API carry_status carry_state_copy(carry_session *session, carry_state source,
+                                        carry_state *copy);
+
+/* Reads or writes one tensor of a state: `tensor` counts as in carry_model_get_state_tensor, `values`
+ * holds exactly `count` = width float32 numbers in host memory.
+ * Errors: E_ARGUMENT (index, count), E_STALE, E_FOREIGN, E_BUSY. */
+CARRY_API carry_status carry_state_read(carry_session *session, carry_state state,
+                                        size_t tensor, float *values, size_t count);
+CARRY_API carry_status carry_state_write(carry_session *session, carry_state state,
+                                         size_t tensor, const float *values,
+                                         size_t count);
+
+/* Saving and restoring. The bytes are a safetensors file: tensors `LAYER/h`, `LAYER/c`, float32
+ * [count, units], state i in row i; metadata with format, version, the model's fingerprint and
+ * layers, and a checksum.
+ *
+ * save: writes `count` states into `buffer` of `capacity` bytes and the length into *bytes. With
+ * buffer == NULL only *bytes is set. Allocates.
+ * restore: overwrites `count` open states; either all of them or, on failure, none.
+ *   tensors  NULL for all state tensors, or one byte for each: 0 leaves that tensor out of the file
+ *            (restore: as it is)
+ * Bytes of a saved state come from anywhere, so restore checks everything before it believes it.
+ * Metadata is checked where present; a plain safetensors file with the right tensors is accepted.
+ * Errors: E_ARGUMENT; E_CAPACITY (*bytes says what is needed); E_FORMAT (not such a file, damaged,
+ * checksum); E_MISMATCH (of another model, another number of states, tensor missing, extra or
+ * misshapen: the sentence names the difference); E_STALE, E_FOREIGN, E_DUPLICATE (restore), E_BUSY,
+ * E_MEMORY. */
+CARRY_API carry_status carry_states_save(carry_session *session,
+                                         const carry_state *states, size_t count,
+                                         const uint8_t *tensors, void *buffer,
+                                         size_t capacity, size_t *bytes);
+CARRY_API carry_status carry_states_restore(carry_session *session,
+                                            const carry_state *states, size_t count,
+                                            const uint8_t *tensors, const void *data,
+                                            size_t bytes);
+
+/* ---- run ------------------------------------------------------------------------------------ */
+
+/* A buffer of the caller's, in host memory. */
+typedef struct carry_array {
+    size_t size;
+    void *data; /* an input is only read */
+    carry_dtype dtype;
+    size_t bytes; /* capacity; checked against what the call needs */
+} carry_array;
+
+typedef enum carry_mode {
+    CARRY_STEPS_AS_MODEL = 0, /* every output as the model declares it */
+    CARRY_STEPS_ALL = 1, /* every step; an error on a wanted output without a time axis */
+    CARRY_STEPS_LAST = 2 /* of outputs with a time axis only the row's last step */
+} carry_mode;
+
+typedef struct carry_batch {
+    size_t size;
+    size_t rows; /* B; 0 does nothing */
+    const carry_state
+        *states;           /* [B]; NULL: every row starts from zeros and is not kept */
+    size_t max_steps;      /* T >= 1: length of the time axis of inputs and outputs */
+    const uint32_t *steps; /* [B], 0 .. T: steps of each row; NULL: T for every row */
+    const uint8_t *reset;  /* [B], not 0: the row starts from zeros; NULL: none does */
+    const carry_array *inputs; /* [input_count]: float32 [B, T, I], or int32 ids [B, T] */
+    size_t input_count;        /* the model's number of inputs */
+    carry_array *outputs; /* [output_count]; data == NULL: this output is not wanted */
+    size_t output_count;  /* up to the model's number of outputs */
+    carry_mode mode;
+    carry_status *row_status; /* [B] or NULL; see below */
+} carry_batch;
+
+/* Advances B sequences by up to T steps each. Blocks; returns when the outputs are written.
+ *
+ * Outputs are float32: [B, T, W] with a time axis, zeros from a row's own number of steps on;
+ * [B, W] without one or with CARRY_STEPS_LAST: the value after the row's last step, zeros for a row
+ * of no steps. A state output ('h', 'c') is the layer's state after the row's steps. Input beyond a
+ * row's steps is never read. A row of no steps is untouched: its state stays as it is, whatever
+ * `reset` says. Inputs and outputs must not overlap.
+ *
+ * A row's numbers do not depend on the other rows, on B, on max_rows, on the threads, nor (causal
+ * models) on how its steps are cut into calls: the bits are the same.
+ *
+ * On success every row's state has advanced. On failure no state has moved, and outputs are
+ * undefined. A bad row (stale, foreign or duplicate state, steps > T, an id outside the vocabulary)
+ * fails the call; with row_status it gets its code there instead, its state stays, its outputs are
+ * zeros, the other rows run, and the call returns CARRY_OK. Rows that ran get CARRY_OK.
+ *
+ * Allocates nothing. Sets the floating-point control word (round to nearest, denormals kept) on its
+ * threads and restores the caller's.
+ * Errors: E_ARGUMENT (NULL, counts, T = 0, T > max_steps of a whole-sequence model, mode), E_CAPACITY,
+ * E_INPUT, E_STALE, E_FOREIGN, E_DUPLICATE, E_BUSY. */
+CARRY_API carry_status carry_run(carry_session *session, const carry_batch *batch);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
