@@ -1,0 +1,358 @@
+#include "graph/safetensors.h"
+
+#include "base/mem.h"
+#include "graph/graph.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_HEADER_BYTES UINT64_C(100000000) /* the format's own bound */
+#define MAX_DEPTH        32
+#define CHECKSUM_KEY     "carry.checksum"
+#define CHECKSUM_BLANK   "0000000000000000"
+
+static uint64_t get_u64(const unsigned char *p)
+{
+    uint64_t value = 0;
+    for (int i = 7; i >= 0; i--)
+        value = value << 8 | p[i];
+    return value;
+}
+
+static void put_u64(unsigned char *p, uint64_t value)
+{
+    for (int i = 0; i < 8; i++)
+        p[i] = (unsigned char)(value >> 8 * i);
+}
+
+/* 0: not a dtype whose size is a whole number of bytes */
+static uint64_t dtype_bytes(const char *dtype)
+{
+    static const struct {
+        const char *name;
+        uint64_t bytes;
+    } known[] = {{"F32", 4},  {"F64", 8},     {"F16", 2},     {"BF16", 2},
+                 {"I64", 8},  {"I32", 4},     {"I16", 2},     {"I8", 1},
+                 {"U64", 8},  {"U32", 4},     {"U16", 2},     {"U8", 1},
+                 {"BOOL", 1}, {"F8_E5M2", 1}, {"F8_E4M3", 1}, {"C64", 8}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(dtype, known[i].name) == 0) return known[i].bytes;
+    return 0;
+}
+
+/* The parser recurses; a header of nothing but '[' must not choose how deep. */
+static carry_status check_depth(const char *json, size_t bytes)
+{
+    size_t depth = 0;
+    bool string = false;
+    for (size_t i = 0; i < bytes; i++) {
+        if (string) {
+            if (json[i] == '\\') i++;
+            else if (json[i] == '"') string = false;
+        } else if (json[i] == '"') {
+            string = true;
+        } else if (json[i] == '{' || json[i] == '[') {
+            CY_CHECK(++depth <= MAX_DEPTH, CARRY_E_FORMAT,
+                     "the safetensors header nests deeper than %d", MAX_DEPTH);
+        } else if ((json[i] == '}' || json[i] == ']') && depth) {
+            depth--;
+        }
+    }
+    return CARRY_OK;
+}
+
+static carry_status get_offset(const char *name, const json_t *array, size_t index,
+                               uint64_t *value)
+{
+    const json_t *item = json_array_get(array, index);
+    CY_CHECK(json_is_integer(item) && json_integer_value(item) >= 0, CARRY_E_FORMAT,
+             "tensor '%s': data_offsets must be two whole numbers", name);
+    *value = (uint64_t)json_integer_value(item);
+    return CARRY_OK;
+}
+
+typedef struct span {
+    uint64_t begin, end;
+} span;
+
+static carry_status parse_tensor(const char *name, const json_t *entry,
+                                 cy_st_tensor *tensor, span *place)
+{
+    CY_CHECK(json_is_object(entry), CARRY_E_FORMAT,
+             "tensor '%s' is not described by an object", name);
+    const char *dtype = json_string_value(json_object_get(entry, "dtype"));
+    CY_CHECK(dtype && dtype_bytes(dtype), CARRY_E_FORMAT, "tensor '%s' has dtype '%s'",
+             name, dtype ? dtype : "(none)");
+    const json_t *shape = json_object_get(entry, "shape");
+    CY_CHECK(json_is_array(shape) && json_array_size(shape) <= CY_ST_MAX_RANK,
+             CARRY_E_FORMAT, "tensor '%s' has no shape of up to %d axes", name,
+             CY_ST_MAX_RANK);
+    *tensor = (cy_st_tensor){.name = name, .dtype = dtype};
+    tensor->rank = (uint32_t)json_array_size(shape);
+    tensor->bytes = dtype_bytes(dtype);
+    for (uint32_t i = 0; i < tensor->rank; i++) {
+        const json_t *axis = json_array_get(shape, i);
+        CY_CHECK(json_is_integer(axis) && json_integer_value(axis) >= 0, CARRY_E_FORMAT,
+                 "tensor '%s': axis %u of its shape is not a whole number", name, i);
+        tensor->shape[i] = (uint64_t)json_integer_value(axis);
+        CY_CHECK(!__builtin_mul_overflow(tensor->bytes, tensor->shape[i], &tensor->bytes),
+                 CARRY_E_FORMAT, "tensor '%s' is larger than memory", name);
+    }
+    const json_t *offsets = json_object_get(entry, "data_offsets");
+    CY_CHECK(json_is_array(offsets) && json_array_size(offsets) == 2, CARRY_E_FORMAT,
+             "tensor '%s': data_offsets must be two whole numbers", name);
+    CY_TRY(get_offset(name, offsets, 0, &place->begin));
+    CY_TRY(get_offset(name, offsets, 1, &place->end));
+    CY_CHECK(place->end >= place->begin && place->end - place->begin == tensor->bytes,
+             CARRY_E_FORMAT,
+             "tensor '%s' takes bytes %" PRIu64 " to %" PRIu64
+             ", but its shape needs %" PRIu64,
+             name, place->begin, place->end, tensor->bytes);
+    return CARRY_OK;
+}
+
+typedef struct placed {
+    cy_st_tensor tensor;
+    span place;
+} placed;
+
+static int compare_placed(const void *left, const void *right)
+{
+    const placed *a = left, *b = right;
+    if (a->place.begin != b->place.begin) return a->place.begin < b->place.begin ? -1 : 1;
+    if (a->place.end != b->place.end) return a->place.end < b->place.end ? -1 : 1;
+    return strcmp(a->tensor.name, b->tensor.name); /* empty tensors share a place */
+}
+
+static carry_status parse_metadata(cy_safetensors *file)
+{
+    json_t *metadata = json_object_get(file->root, "__metadata__");
+    if (!metadata) return CARRY_OK;
+    CY_CHECK(json_is_object(metadata), CARRY_E_FORMAT, "__metadata__ is not an object");
+    const char *key;
+    json_t *value;
+    json_object_foreach(metadata, key, value) CY_CHECK(
+        json_is_string(value), CARRY_E_FORMAT, "__metadata__/%s is not a string", key);
+    file->metadata = metadata;
+    return CARRY_OK;
+}
+
+static carry_status place_tensors(cy_safetensors *file, placed *list,
+                                  const unsigned char *data, uint64_t data_bytes)
+{
+    const char *name;
+    json_t *entry;
+    size_t count = 0;
+    json_object_foreach(file->root, name, entry)
+    {
+        if (strcmp(name, "__metadata__") == 0) continue;
+        CY_TRY(parse_tensor(name, entry, &list[count].tensor, &list[count].place));
+        count++;
+    }
+    qsort(list, count, sizeof *list, compare_placed);
+    uint64_t end = 0;
+    for (size_t i = 0; i < count; i++) {
+        CY_CHECK(list[i].place.begin == end, CARRY_E_FORMAT,
+                 "tensor '%s' begins at byte %" PRIu64 ", expected %" PRIu64
+                 ": a hole or an overlap",
+                 list[i].tensor.name, list[i].place.begin, end);
+        end = list[i].place.end;
+        CY_CHECK(end <= data_bytes, CARRY_E_FORMAT,
+                 "tensor '%s' ends at byte %" PRIu64 " of %" PRIu64
+                 ": the file is cut off",
+                 list[i].tensor.name, end, data_bytes);
+        list[i].tensor.data = data + list[i].place.begin;
+        file->tensors[i] = list[i].tensor;
+    }
+    CY_CHECK(end == data_bytes, CARRY_E_FORMAT,
+             "%" PRIu64 " bytes stand behind the last tensor", data_bytes - end);
+    file->count = count;
+    return CARRY_OK;
+}
+
+static carry_status parse(cy_safetensors *file, const unsigned char *data, size_t bytes)
+{
+    CY_CHECK(bytes >= 8, CARRY_E_FORMAT, "%zu bytes are no safetensors file", bytes);
+    uint64_t header_bytes = get_u64(data);
+    CY_CHECK(header_bytes <= MAX_HEADER_BYTES && header_bytes <= bytes - 8,
+             CARRY_E_FORMAT,
+             "not a safetensors file, or cut off: the header should have %" PRIu64
+             " bytes, %zu are there",
+             header_bytes, bytes - 8);
+    const char *json = (const char *)data + 8;
+    CY_TRY(check_depth(json, header_bytes));
+    json_error_t error;
+    file->root = json_loadb(json, header_bytes, JSON_REJECT_DUPLICATES, &error);
+    CY_CHECK(file->root, CARRY_E_FORMAT,
+             "the safetensors header is not JSON: %s (byte %d)", error.text,
+             error.position);
+    CY_CHECK(json_is_object(file->root), CARRY_E_FORMAT,
+             "the safetensors header is not a JSON object");
+    CY_TRY(parse_metadata(file));
+    size_t count = json_object_size(file->root) - (file->metadata ? 1 : 0);
+    file->tensors = cy_alloc(count * sizeof *file->tensors);
+    placed *list = cy_alloc(count * sizeof *list);
+    carry_status status =
+        file->tensors && list
+            ? place_tensors(file, list, data + 8 + header_bytes, bytes - 8 - header_bytes)
+            : cy_fail(CARRY_E_MEMORY, "out of memory listing %zu tensors", count);
+    cy_free(list);
+    return status;
+}
+
+carry_status cy_safetensors_open(cy_safetensors *file, const void *data, size_t bytes)
+{
+    *file = (cy_safetensors){0};
+    carry_status status = parse(file, data, bytes);
+    if (status != CARRY_OK) cy_safetensors_close(file);
+    return status;
+}
+
+void cy_safetensors_close(cy_safetensors *file)
+{
+    json_decref(file->root);
+    cy_free(file->tensors);
+    *file = (cy_safetensors){0};
+}
+
+const cy_st_tensor *cy_safetensors_find(const cy_safetensors *file, const char *name)
+{
+    for (size_t i = 0; i < file->count; i++)
+        if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
+    return NULL;
+}
+
+const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key)
+{
+    return json_string_value(json_object_get(file->metadata, key));
+}
+
+void cy_safetensors_checksum(const cy_safetensors *file, char checksum[17])
+{
+    /* Entries are mixed by addition: the order of a JSON object means nothing. */
+    uint64_t sum = 0;
+    const char *key;
+    json_t *value;
+    json_object_foreach(file->metadata, key, value)
+    {
+        if (strcmp(key, CHECKSUM_KEY) == 0) continue;
+        uint64_t hash = cy_hash64(CY_HASH_START, key, strlen(key) + 1);
+        const char *text = json_string_value(value);
+        sum += cy_hash64(hash, text, strlen(text) + 1);
+    }
+    for (size_t i = 0; i < file->count; i++) {
+        const cy_st_tensor *tensor = &file->tensors[i];
+        uint64_t hash = cy_hash64(CY_HASH_START, tensor->name, strlen(tensor->name) + 1);
+        hash = cy_hash64(hash, tensor->dtype, strlen(tensor->dtype) + 1);
+        for (uint32_t axis = 0; axis < tensor->rank; axis++) {
+            unsigned char bytes[8];
+            put_u64(bytes, tensor->shape[axis]);
+            hash = cy_hash64(hash, bytes, sizeof bytes);
+        }
+        sum += cy_hash64(hash, tensor->data, tensor->bytes);
+    }
+    snprintf(checksum, 17, "%016" PRIx64, sum);
+}
+
+carry_status cy_safetensors_verify(const cy_safetensors *file)
+{
+    const char *stated = cy_safetensors_metadata(file, CHECKSUM_KEY);
+    if (!stated) return CARRY_OK;
+    char checksum[17];
+    cy_safetensors_checksum(file, checksum);
+    CY_CHECK(strcmp(stated, checksum) == 0, CARRY_E_FORMAT,
+             "damaged: the checksum is %s, the file states %s", checksum, stated);
+    return CARRY_OK;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+static json_t *header_of(json_t *metadata, const cy_st_tensor *tensors, size_t count)
+{
+    json_t *root = json_object();
+    bool ok = root != NULL;
+    ok = ok &&
+         json_object_set_new(metadata, CHECKSUM_KEY, json_string(CHECKSUM_BLANK)) == 0;
+    ok = ok && json_object_set(root, "__metadata__", metadata) == 0;
+    uint64_t offset = 0;
+    for (size_t i = 0; ok && i < count; i++) {
+        uint64_t bytes = sizeof(float);
+        json_t *shape = json_array();
+        for (uint32_t axis = 0; axis < tensors[i].rank; axis++) {
+            ok = ok && json_array_append_new(
+                           shape, json_integer((json_int_t)tensors[i].shape[axis])) == 0;
+            bytes *= tensors[i].shape[axis];
+        }
+        json_t *entry =
+            json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape,
+                      "data_offsets", (json_int_t)offset, (json_int_t)(offset + bytes));
+        ok = ok && entry && json_object_set_new(root, tensors[i].name, entry) == 0;
+        offset += bytes;
+    }
+    if (ok) return root;
+    json_decref(root);
+    return NULL;
+}
+
+carry_status cy_safetensors_layout(cy_st_writer *writer, json_t *metadata,
+                                   cy_st_tensor *tensors, size_t count)
+{
+    *writer = (cy_st_writer){0};
+    json_t *root = header_of(metadata, tensors, count);
+    char *header = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    json_decref(root);
+    CY_CHECK(header, CARRY_E_FORMAT,
+             "a name is not valid UTF-8, or memory ran out, writing the "
+             "header of %zu tensors",
+             count);
+    /* Spaces behind the JSON, so that the data begins aligned as memory does. */
+    size_t header_bytes = strlen(header);
+    size_t data_begin = cy_round_up(8 + header_bytes);
+    size_t data_bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = sizeof(float);
+        for (uint32_t axis = 0; axis < tensors[i].rank; axis++)
+            bytes *= tensors[i].shape[axis];
+        data_bytes += bytes;
+    }
+    writer->bytes = data_begin + data_bytes;
+    writer->block = cy_alloc(writer->bytes);
+    if (!writer->block) {
+        free(header);
+        return cy_fail(CARRY_E_MEMORY, "out of memory: %zu bytes for a safetensors file",
+                       writer->bytes);
+    }
+    put_u64(writer->block, data_begin - 8);
+    memcpy(writer->block + 8, header, header_bytes);
+    memset(writer->block + 8 + header_bytes, ' ', data_begin - 8 - header_bytes);
+    free(header);
+    unsigned char *data = writer->block + data_begin;
+    for (size_t i = 0; i < count; i++) {
+        tensors[i].data = data;
+        tensors[i].bytes = sizeof(float);
+        for (uint32_t axis = 0; axis < tensors[i].rank; axis++)
+            tensors[i].bytes *= tensors[i].shape[axis];
+        data += tensors[i].bytes;
+    }
+    return CARRY_OK;
+}
+
+carry_status cy_safetensors_seal(cy_st_writer *writer)
+{
+    /* Read back what was written: the checksum is then that of the reader, and a file that our own
+     * reader would refuse is never written. */
+    cy_safetensors file;
+    CY_TRY(cy_safetensors_open(&file, writer->block, writer->bytes));
+    char checksum[17];
+    cy_safetensors_checksum(&file, checksum);
+    cy_safetensors_close(&file);
+    const char key[] = "\"" CHECKSUM_KEY "\":\"" CHECKSUM_BLANK;
+    size_t header_bytes = (size_t)get_u64(writer->block);
+    for (size_t i = 8; i + sizeof key <= 8 + header_bytes; i++)
+        if (memcmp(writer->block + i, key, sizeof key - 1) == 0) {
+            memcpy(writer->block + i + sizeof key - 1 - 16, checksum, 16);
+            return CARRY_OK;
+        }
+    return cy_fail(CARRY_E_FORMAT, "the header lost its checksum");
+}
