@@ -1,6 +1,7 @@
 #include "graph/graph_file.h"
 
 #include "base/mem.h"
+#include "graph/json.h"
 #include "graph/safetensors.h"
 
 #include <stdio.h>
@@ -341,17 +342,8 @@ static carry_status read_file(reader *r)
     CY_TRY(cy_safetensors_verify(r->file));
     const char *text = cy_safetensors_metadata(r->file, "carry.graph");
     CY_CHECK(text, CARRY_E_FORMAT, "metadata carry.graph is missing");
-    /* Deep nesting cannot hide here: inside the header this is one string, so bound it again. */
-    size_t depth = 0;
-    for (const char *c = text; *c; c++) {
-        if (*c == '[' || *c == '{') depth++;
-        if ((*c == ']' || *c == '}') && depth) depth--;
-        CY_CHECK(depth <= 16, CARRY_E_FORMAT, "carry.graph nests deeper than 16");
-    }
-    json_error_t error;
-    json_t *root = json_loads(text, JSON_REJECT_DUPLICATES, &error);
-    CY_CHECK(root, CARRY_E_FORMAT, "carry.graph is not JSON: %s (byte %d)", error.text,
-             error.position);
+    json_t *root;
+    CY_TRY(cy_json_load(&root, text, strlen(text), "carry.graph"));
     carry_status status = read_graph(r, root);
     json_decref(root);
     return status;

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "graph/graph.h"
+#include "graph/json.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -39,27 +40,6 @@ static uint64_t dtype_bytes(const char *dtype)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(dtype, known[i].name) == 0) return known[i].bytes;
     return 0;
-}
-
-/* The parser recurses; a header of nothing but '[' must not choose how deep. */
-static carry_status check_depth(const char *json, size_t bytes)
-{
-    size_t depth = 0;
-    bool string = false;
-    for (size_t i = 0; i < bytes; i++) {
-        if (string) {
-            if (json[i] == '\\') i++;
-            else if (json[i] == '"') string = false;
-        } else if (json[i] == '"') {
-            string = true;
-        } else if (json[i] == '{' || json[i] == '[') {
-            CY_CHECK(++depth <= MAX_DEPTH, CARRY_E_FORMAT,
-                     "the safetensors header nests deeper than %d", MAX_DEPTH);
-        } else if ((json[i] == '}' || json[i] == ']') && depth) {
-            depth--;
-        }
-    }
-    return CARRY_OK;
 }
 
 static carry_status get_offset(const char *name, const json_t *array, size_t index,
@@ -181,12 +161,7 @@ static carry_status parse(cy_safetensors *file, const unsigned char *data, size_
              " bytes, %zu are there",
              header_bytes, bytes - 8);
     const char *json = (const char *)data + 8;
-    CY_TRY(check_depth(json, header_bytes));
-    json_error_t error;
-    file->root = json_loadb(json, header_bytes, JSON_REJECT_DUPLICATES, &error);
-    CY_CHECK(file->root, CARRY_E_FORMAT,
-             "the safetensors header is not JSON: %s (byte %d)", error.text,
-             error.position);
+    CY_TRY(cy_json_load(&file->root, json, header_bytes, "the safetensors header"));
     CY_CHECK(json_is_object(file->root), CARRY_E_FORMAT,
              "the safetensors header is not a JSON object");
     CY_TRY(parse_metadata(file));
