@@ -58,6 +58,7 @@ typedef struct cy_backend {
                                 size_t count);
     carry_status (*memory_write)(void *session, float *memory, const float *host,
                                  size_t count);
+    carry_status (*memory_clear)(void *session, float *memory, size_t count);
     carry_status (*memory_copy)(void *session, float *to, const float *from,
                                 size_t count);
 

@@ -1,0 +1,132 @@
+#include "run/session.h"
+
+#include "base/mem.h"
+#include "run/sized.h"
+
+#include <string.h>
+
+#define DEFAULT_MAX_ROWS  64u
+#define DEFAULT_MAX_STEPS 1024u
+#define MOST_ROWS         (1u << 20)
+#define MOST_STEPS        (1u << 24)
+#define MOST_THREADS      1024u
+
+carry_status cy_session_enter(carry_session *session, const char *function)
+{
+    CY_CHECK(session, CARRY_E_ARGUMENT, "%s: session is NULL", function);
+    CY_CHECK(!atomic_flag_test_and_set_explicit(&session->busy, memory_order_acquire),
+             CARRY_E_BUSY, "%s: the session is in use by another thread", function);
+    return CARRY_OK;
+}
+
+void cy_session_leave(carry_session *session)
+{
+    atomic_flag_clear_explicit(&session->busy, memory_order_release);
+}
+
+carry_status cy_session_mark(carry_session *session, carry_state state, cy_slot **slot)
+{
+    CY_TRY(cy_pool_find(&session->pool, state, slot));
+    CY_CHECK((*slot)->mark != session->pool.call, CARRY_E_DUPLICATE,
+             "state %016llx is given twice", (unsigned long long)state.id);
+    (*slot)->mark = session->pool.call;
+    return CARRY_OK;
+}
+
+/* ---- open and close ------------------------------------------------------------------------- */
+
+static carry_status choose_limits(const cy_graph *graph,
+                                  const carry_session_options *options, cy_limits *limits)
+{
+    limits->threads = options->threads ? options->threads : cy_cpu_limit();
+    limits->max_rows = options->max_rows ? options->max_rows : DEFAULT_MAX_ROWS;
+    CY_CHECK(limits->threads <= MOST_THREADS, CARRY_E_ARGUMENT,
+             "threads is %u; %u are the most", limits->threads, MOST_THREADS);
+    CY_CHECK(limits->max_rows <= MOST_ROWS, CARRY_E_ARGUMENT,
+             "max_rows is %u; %u are the most", limits->max_rows, MOST_ROWS);
+    limits->max_steps = 0;
+    if (!graph->whole_sequence) return CARRY_OK;
+    uint64_t steps = options->max_steps   ? options->max_steps
+                     : graph->input.steps ? graph->input.steps
+                                          : DEFAULT_MAX_STEPS;
+    CY_CHECK(steps <= MOST_STEPS, CARRY_E_ARGUMENT, "max_steps is %llu; %u are the most",
+             (unsigned long long)steps, MOST_STEPS);
+    limits->max_steps = (uint32_t)steps;
+    return CARRY_OK;
+}
+
+static void carve(cy_carver *carver, carry_session *session)
+{
+    size_t rows = session->limits.max_rows;
+    size_t outputs = session->model->graph->output_count;
+    session->rows = cy_carve(carver, rows, sizeof *session->rows);
+    session->order = cy_carve(carver, rows, sizeof *session->order);
+    session->outputs = cy_carve(carver, outputs, sizeof *session->outputs);
+}
+
+/* The session and its arrays are one block; what fails here leaves the rest to close. */
+static carry_status open_session(carry_session **session, carry_model *model,
+                                 const carry_session_options *options)
+{
+    carry_session shape = {.model = model, .backend = model->backend};
+    CY_TRY(choose_limits(model->graph, options, &shape.limits));
+    size_t header = cy_round_up(sizeof shape);
+    cy_carver carver = {.bytes = header};
+    carve(&carver, &shape);
+    carry_session *fresh = cy_alloc(carver.bytes);
+    CY_CHECK(fresh, CARRY_E_MEMORY, "out of memory: %zu bytes for a session",
+             carver.bytes);
+    fresh->limits = shape.limits;
+    fresh->model = model;
+    fresh->backend = model->backend;
+    fresh->workspace_bytes = carver.bytes;
+    atomic_flag_clear(&fresh->busy);
+    carver = (cy_carver){.base = (unsigned char *)fresh, .bytes = header};
+    carve(&carver, fresh);
+    cy_model_hold(model);
+    *session = fresh;
+
+    size_t bytes = 0;
+    CY_TRY(fresh->backend->session_open(model->device_model, &fresh->limits,
+                                        &fresh->device_session, &bytes));
+    fresh->workspace_bytes += bytes;
+    return cy_pool_open(&fresh->pool, fresh->backend, fresh->device_session,
+                        model->graph->state_floats, options->max_states);
+}
+
+carry_status carry_session_open(carry_session **session, carry_model *model,
+                                const carry_session_options *options)
+{
+    CY_CHECK(session, CARRY_E_ARGUMENT, "carry_session_open: session is NULL");
+    *session = NULL;
+    CY_CHECK(model, CARRY_E_ARGUMENT, "carry_session_open: model is NULL");
+    carry_session_options known;
+    CY_TRY(cy_sized_read(&known, sizeof known, options, "carry_session_options"));
+    carry_status status = open_session(session, model, &known);
+    if (status != CARRY_OK) carry_session_close(session);
+    return status;
+}
+
+void carry_session_close(carry_session **session)
+{
+    if (!session || !*session) return;
+    carry_session *old = *session;
+    cy_pool_close(&old->pool);
+    if (old->device_session) old->backend->session_close(old->device_session);
+    cy_model_release(old->model);
+    cy_free(old);
+    *session = NULL;
+}
+
+carry_status carry_session_get_info(const carry_session *session,
+                                    carry_session_info *info)
+{
+    CY_CHECK(session, CARRY_E_ARGUMENT, "carry_session_get_info: session is NULL");
+    carry_session_info known = {.threads = session->limits.threads,
+                                .max_rows = session->limits.max_rows,
+                                .max_steps = session->limits.max_steps,
+                                .states = session->pool.open_count,
+                                .workspace_bytes = session->workspace_bytes,
+                                .pool_bytes = cy_pool_bytes(&session->pool)};
+    return cy_sized_write(info, &known, sizeof known, "carry_session_info");
+}

@@ -1,0 +1,36 @@
+/* A session: a pool of states and a backend's workspace, used by one thread at a time. */
+#ifndef CY_RUN_SESSION_H
+#define CY_RUN_SESSION_H
+
+#include "run/model.h"
+#include "run/pool.h"
+
+struct carry_session {
+    atomic_flag busy;
+    carry_model *model;
+    const cy_backend *backend;
+    void *device_session;
+    cy_pool pool;
+    cy_limits limits;
+    uint64_t workspace_bytes;
+
+    /* of one group of rows, [limits.max_rows] */
+    cy_row *rows;
+    uint64_t *order;        /* steps and row in one number, for sorting */
+    cy_run_output *outputs; /* [graph->output_count] */
+};
+
+/* Every call on a session is between these two; the second thread is told, not let in. */
+carry_status cy_session_enter(carry_session *session, const char *function);
+void cy_session_leave(carry_session *session);
+
+/* What carry_run and the functions on many states share: marks the slots of one call. */
+carry_status cy_session_mark(carry_session *session, carry_state state, cy_slot **slot);
+
+/* Prepares the other version of a slot as a copy of the present one: change it, then cy_slot_commit. */
+carry_status cy_slot_begin(carry_session *session, cy_slot *slot, float **next);
+
+/* Threads this process may use: affinity and cgroup quota, at least 1. */
+uint32_t cy_cpu_limit(void);
+
+#endif
