@@ -1,1 +1,0 @@
-typedef int cy_placeholder;
