@@ -2,12 +2,13 @@
 # Installs what is missing, builds, and runs all tests. Arguments go to cmake: scripts/test.sh -DCARRY_WERROR=ON
 set -euo pipefail
 cd "$(dirname "$0")/.."
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 scripts/install-packages.sh
-cmake --preset release "$@" >build.log.tmp 2>&1 || {
-    cat build.log.tmp
+cmake --preset release "$@" >"$log" 2>&1 || {
+    cat "$log"
     exit 1
 }
-sed -n '/-- carry [0-9]/,/Configuring/{/Configuring/d;s/^-- //p}' build.log.tmp
-rm -f build.log.tmp
+sed -n '/-- carry [0-9]/,/Configuring/{/Configuring/d;s/^-- //p}' "$log"
 cmake --build --preset release
 ctest --preset release -j "$(nproc)" --output-on-failure
