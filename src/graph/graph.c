@@ -54,7 +54,6 @@ carry_status cy_graph_open(cy_graph **graph)
 void cy_graph_close(cy_graph **graph)
 {
     if (!*graph) return;
-    cy_free((*graph)->owned);
     cy_arena_free(&(*graph)->arena);
     cy_free(*graph);
     *graph = NULL;

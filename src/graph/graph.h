@@ -107,8 +107,6 @@ typedef struct cy_graph {
     const char *layers;   /* one line of text per layer: what the fingerprint covers */
     char fingerprint[17]; /* 16 hex digits of cy_hash64 over `layers` */
 
-    void *
-        owned; /* the bytes that weights point into, if the graph owns them; freed by close */
 } cy_graph;
 
 /* An empty graph; *graph is NULL on failure. */
