@@ -30,6 +30,16 @@ carry_status cy_keras_text(cy_graph *graph, char **text, const char *format, ...
     return CARRY_OK;
 }
 
+/* At most `most` bytes of a text, never half a character. */
+static int cut(const char *text, size_t most)
+{
+    size_t length = strlen(text);
+    if (length <= most) return (int)length;
+    while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80)
+        most--;
+    return (int)most;
+}
+
 carry_status cy_keras_generation(const char *version, int *generation)
 {
     *generation = 0;
@@ -223,16 +233,14 @@ static carry_status read_entry(cy_keras_model *model, const json_t *entry, uint3
     char *kept;
     CY_TRY(cy_keras_text(model->graph, &kept, "%s", name));
     layer->name = kept;
-    CY_TRY(cy_keras_text(model->graph, &kept, "%.*s", CY_MAX_NAME, class_name));
+    CY_TRY(cy_keras_text(model->graph, &kept, "%.*s", cut(class_name, CY_MAX_NAME),
+                         class_name));
     layer->class_name = kept;
     layer->entry = entry;
     layer->config = config;
     layer->node = CY_INPUT;
-    int shown = (int)(strlen(name) < 50 ? strlen(name) : 50);
-    while (shown > 0 && ((unsigned char)name[shown] & 0xc0) == 0x80)
-        shown--; /* not inside a character */
-    snprintf(layer->label, sizeof layer->label, "layer '%.*s' (%.25s)", shown, name,
-             class_name);
+    snprintf(layer->label, sizeof layer->label, "layer '%.*s' (%.*s)", cut(name, 50),
+             name, cut(class_name, 25), class_name);
     return CARRY_OK;
 }
 
@@ -378,8 +386,8 @@ static carry_status read_first_shape(cy_keras_model *model, const json_t *config
              "before saving",
              first->label);
     char *name;
-    CY_TRY(
-        cy_keras_text(model->graph, &name, "%.*s_input", CY_MAX_NAME - 6, first->name));
+    CY_TRY(cy_keras_text(model->graph, &name, "%.*s_input",
+                         cut(first->name, CY_MAX_NAME - 6), first->name));
     return read_input(model, first->label, name, shape, is_class(first, "Embedding"));
 }
 

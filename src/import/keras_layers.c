@@ -322,11 +322,14 @@ carry_status cy_keras_layer_check(const cy_keras_layer *layer)
 {
     const json_t *registered = json_object_get(layer->entry, "registered_name");
     const json_t *module = json_object_get(layer->entry, "module");
-    bool own = (!registered || json_is_null(registered) ||
-                (json_is_string(registered) &&
-                 strcmp(json_string_value(registered), layer->class_name) == 0)) &&
-               (!module || json_is_null(module) ||
-                (json_is_string(module) && is_keras_module(json_string_value(module))));
+    /* Built-in layers carry no registered name, or their own beside a module of Keras'; a class of the
+     * user's that was never registered has its bare name and no module. */
+    bool from_keras =
+        json_is_string(module) && is_keras_module(json_string_value(module));
+    bool named = json_is_string(registered) && from_keras &&
+                 strcmp(json_string_value(registered), layer->class_name) == 0;
+    bool own = named || ((!registered || json_is_null(registered)) &&
+                         (!module || json_is_null(module) || from_keras));
     CY_CHECK(own, CARRY_E_UNSUPPORTED,
              "%s is a custom class (module %s, registered as %s); supported are Keras' "
              "own " SUPPORTED,
