@@ -1,0 +1,358 @@
+/* The named errors, their sentences, and that a failed call moves nothing. */
+#include "support.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const model_spec spec = {
+    .features = 3, .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
+static const model_spec ids = {
+    .ids = 6, .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
+
+#define ROWS  2
+#define STEPS 4
+
+/* A batch in which everything is right, for a test to spoil one thing at a time. */
+typedef struct good {
+    rig r;
+    carry_state states[ROWS];
+    float x[ROWS * STEPS * 3], y[ROWS * STEPS * 4];
+    carry_array in, out;
+    carry_batch batch;
+    void *before;
+    size_t bytes;
+} good;
+
+static void good_open(good *g, const model_spec *of)
+{
+    memset(g, 0, sizeof *g);
+    g->r = rig_open(of, NULL);
+    float *x = random_input(&g->r, ROWS, STEPS, 1);
+    memcpy(g->x, x, ROWS * STEPS * g->r.in * sizeof *x);
+    free(x);
+    open_states(&g->r, g->states, ROWS);
+    g->in = (carry_array){sizeof g->in, g->x, g->r.ids ? CARRY_I32 : CARRY_F32,
+                          ROWS * STEPS * g->r.in * sizeof(float)};
+    g->out = (carry_array){sizeof g->out, g->y, CARRY_F32,
+                           output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof(float)};
+    g->batch = (carry_batch){.size = sizeof g->batch, .rows = ROWS, .states = g->states,
+                             .max_steps = STEPS, .inputs = &g->in, .input_count = 1,
+                             .outputs = &g->out, .output_count = 1};
+    OK(carry_run(g->r.session, &g->batch));
+    g->before = save(&g->r, g->states, ROWS, &g->bytes);
+}
+
+/* The call fails as stated and the states are byte for byte what they were. */
+#define SPOILED(g, code, words)                                                         \
+    do {                                                                                \
+        FAILS(code, words, carry_run((g).r.session, &(g).batch));                       \
+        size_t bytes_;                                                                  \
+        void *after_ = save(&(g).r, (g).states, ROWS, &bytes_);                         \
+        cr_expect(bytes_ == (g).bytes && memcmp((g).before, after_, bytes_) == 0,       \
+                  "a failed call moved a state");                                       \
+        free(after_);                                                                   \
+    } while (0)
+
+static void good_close(good *g)
+{
+    free(g->before);
+    rig_close(&g->r);
+}
+
+Test(errors, what_carry_run_refuses)
+{
+    good g;
+    good_open(&g, &spec);
+    const carry_batch batch = g.batch;
+    const carry_array in = g.in, out = g.out;
+#define AGAIN (g.batch = batch, g.in = in, g.out = out)
+
+    g.batch.max_steps = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "max_steps is 0");
+    AGAIN;
+    g.batch.inputs = NULL;
+    SPOILED(g, CARRY_E_ARGUMENT, "inputs");
+    AGAIN;
+    g.batch.input_count = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "0 inputs");
+    AGAIN;
+    g.batch.input_count = 2;
+    SPOILED(g, CARRY_E_ARGUMENT, "2 inputs");
+    AGAIN;
+    g.batch.output_count = 2;
+    SPOILED(g, CARRY_E_ARGUMENT, "2 outputs");
+    AGAIN;
+    g.batch.outputs = NULL;
+    SPOILED(g, CARRY_E_ARGUMENT, "outputs is NULL");
+    AGAIN;
+    g.in.data = NULL;
+    SPOILED(g, CARRY_E_ARGUMENT, "input 0");
+    AGAIN;
+    g.in.dtype = CARRY_I32;
+    SPOILED(g, CARRY_E_ARGUMENT, "CARRY_F32");
+    AGAIN;
+    g.out.dtype = CARRY_I32;
+    SPOILED(g, CARRY_E_ARGUMENT, "CARRY_F32");
+    AGAIN;
+    g.in.bytes--;
+    SPOILED(g, CARRY_E_CAPACITY, "input 0 has 95 bytes");
+    AGAIN;
+    g.out.bytes--;
+    SPOILED(g, CARRY_E_CAPACITY, "output 0 has 15 bytes");
+    AGAIN;
+    g.batch.mode = CARRY_STEPS_ALL; /* the head has no time axis */
+    SPOILED(g, CARRY_E_ARGUMENT, "no time axis");
+    AGAIN;
+    g.batch.mode = (carry_mode)7;
+    SPOILED(g, CARRY_E_ARGUMENT, "mode 7");
+    AGAIN;
+    g.batch.size = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "size");
+    AGAIN;
+    g.in.size = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "size");
+    AGAIN;
+    g.out.size = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "size");
+    AGAIN;
+    const uint32_t too_many[ROWS] = {1, STEPS + 1};
+    g.batch.steps = too_many;
+    SPOILED(g, CARRY_E_ARGUMENT, "row 1 has 5 steps");
+    AGAIN;
+    const carry_state twice[ROWS] = {g.states[0], g.states[0]};
+    g.batch.states = twice;
+    SPOILED(g, CARRY_E_DUPLICATE, "row 1");
+    AGAIN;
+    g.batch.rows = SIZE_MAX / 2;
+    SPOILED(g, CARRY_E_ARGUMENT, "rows");
+    AGAIN;
+    g.batch.rows = UINT32_MAX;
+    g.batch.max_steps = UINT32_MAX;
+    g.in.bytes = g.out.bytes = SIZE_MAX;
+    SPOILED(g, CARRY_E_ARGUMENT, "more than memory");
+    AGAIN;
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_run(g.r.session, NULL));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_run(NULL, &g.batch));
+    OK(carry_run(g.r.session, &g.batch));
+    good_close(&g);
+}
+
+Test(errors, a_duplicate_far_away_is_found)
+{
+    rig r = rig_open(&ids, NULL);
+    enum { MANY = 3000 };
+    carry_state *states = calloc(MANY, sizeof *states);
+    int32_t *x = calloc(MANY, sizeof *x);
+    float *y = calloc(MANY * 4, sizeof *y);
+    open_states(&r, states, MANY - 1);
+    states[MANY - 1] = states[3];
+    call_spec call = {.rows = MANY, .max_steps = 1, .states = states, .x = x, .y = y};
+    FAILS(CARRY_E_DUPLICATE, "row 2999", run_call(&r, &call));
+    states[MANY - 1].id = 0;
+    OK(run_call(&r, &call)); /* many {0} are no duplicates */
+    states[4].id = 0;
+    OK(run_call(&r, &call));
+    free(states);
+    free(x);
+    free(y);
+    rig_close(&r);
+}
+
+Test(errors, ids_out_of_range)
+{
+    good g;
+    good_open(&g, &ids);
+    int32_t *x = (int32_t *)g.x;
+    static const int32_t bad[] = {-1, 6, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        int32_t kept = x[STEPS + 2];
+        x[STEPS + 2] = bad[i];
+        SPOILED(g, CARRY_E_INPUT, "row 1, step 2");
+        x[STEPS + 2] = kept;
+    }
+    g.in.dtype = CARRY_F32;
+    SPOILED(g, CARRY_E_ARGUMENT, "CARRY_I32");
+    good_close(&g);
+}
+
+Test(errors, more_steps_than_the_session_was_opened_for)
+{
+    model_spec back = {.features = 3, .steps = 5, .layers = {LSTM_LAYER(4, SEQUENCES | BACKWARDS)}};
+    rig r = rig_open(&back, NULL);
+    carry_session_info info = {.size = sizeof info};
+    OK(carry_session_get_info(r.session, &info));
+    cr_assert_eq(info.max_steps, 5, "the steps the file states: %u", info.max_steps);
+    float x[3 * 2000] = {0}, *y = calloc(4 * 2000, sizeof *y);
+    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 5, .x = x, .y = y}));
+    FAILS(CARRY_E_ARGUMENT, "max_steps = 5",
+          run_call(&r, &(call_spec){.rows = 1, .max_steps = 6, .x = x, .y = y}));
+    rig_close(&r);
+    back.steps = 0;
+    r = rig_open(&back, NULL);
+    OK(carry_session_get_info(r.session, &info));
+    cr_assert_eq(info.max_steps, 1024);
+    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 1024, .x = x, .y = y}));
+    FAILS(CARRY_E_ARGUMENT, "1024",
+          run_call(&r, &(call_spec){.rows = 1, .max_steps = 1025, .x = x, .y = y}));
+    rig_close(&r);
+    carry_session_options options = {.size = sizeof options, .max_steps = 2000};
+    r = rig_open(&back, &options);
+    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 2000, .x = x, .y = y}));
+    rig_close(&r);
+    free(y);
+}
+
+Test(errors, sessions_refuse_what_they_cannot_be)
+{
+    carry_model *model = build_model(&spec);
+    carry_session *session = (carry_session *)model;
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_session_open(NULL, model, NULL));
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_session_open(&session, NULL, NULL));
+    cr_assert_null(session);
+    carry_session_options options = {.size = 0, .threads = 1};
+    session = (carry_session *)model;
+    FAILS(CARRY_E_ARGUMENT, "size", carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    options = (carry_session_options){.size = sizeof options, .max_states = 1u << 24};
+    FAILS(CARRY_E_ARGUMENT, "max_states", carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    options = (carry_session_options){.size = sizeof options, .threads = UINT32_MAX};
+    FAILS(CARRY_E_ARGUMENT, "threads", carry_session_open(&session, model, &options));
+    options = (carry_session_options){.size = sizeof options, .max_rows = UINT32_MAX};
+    FAILS(CARRY_E_ARGUMENT, "max_rows", carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    carry_session_info info = {.size = sizeof info};
+    FAILS(CARRY_E_ARGUMENT, "session", carry_session_get_info(NULL, &info));
+    carry_session_close(&session);
+    carry_session_close(NULL);
+    carry_model_close(&model);
+    cr_assert_null(model);
+    carry_model_close(&model);
+    carry_model_close(NULL);
+}
+
+Test(errors, states_refuse_a_missing_session_or_place)
+{
+    rig r = rig_open(&spec, NULL);
+    carry_state state = {42};
+    float values[5];
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_open(NULL, &state));
+    cr_assert_eq(state.id, 0);
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_state_open(r.session, NULL));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_close(NULL, &state));
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_state_close(r.session, NULL));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_reset(NULL, state));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_copy(NULL, state, &state));
+    FAILS(CARRY_E_ARGUMENT, "NULL", carry_state_copy(r.session, state, NULL));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_read(NULL, state, 0, values, 5));
+    FAILS(CARRY_E_ARGUMENT, "session", carry_state_write(NULL, state, 0, values, 5));
+    rig_close(&r);
+}
+
+/* ---- sentences ------------------------------------------------------------------------------ */
+
+static void *fail_elsewhere(void *sentence)
+{
+    cr_assert_str_empty(carry_error(), "a new thread begins with somebody's error");
+    carry_model *model;
+    carry_model_open(&model, "no/such/file", NULL);
+    strncpy(sentence, carry_error(), 255);
+    return NULL;
+}
+
+Test(errors, a_sentence_belongs_to_its_thread_and_lasts)
+{
+    cr_assert_str_empty(carry_error());
+    rig r = rig_open(&spec, NULL);
+    cr_assert_str_empty(carry_error());
+    carry_state state = {1};
+    FAILS(CARRY_E_FOREIGN, "session", carry_state_reset(r.session, state));
+    char mine[256], theirs[256] = "";
+    strncpy(mine, carry_error(), 255);
+    mine[255] = 0;
+    OK(carry_state_open(r.session, &state)); /* success leaves it as it is */
+    cr_assert_str_eq(carry_error(), mine);
+    pthread_t thread;
+    pthread_create(&thread, NULL, fail_elsewhere, theirs);
+    pthread_join(thread, NULL);
+    cr_assert_str_eq(carry_error(), mine);
+    cr_assert(strstr(theirs, "no/such/file") != NULL, "%s", theirs);
+    rig_close(&r);
+}
+
+Test(errors, codes_have_names_and_texts)
+{
+    static const struct {
+        carry_status status;
+        int value;
+        const char *name;
+    } codes[] = {
+#define ROW(name, value, text) {CARRY_##name, value, #name},
+        CARRY_STATUS_LIST(ROW)
+#undef ROW
+    };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        cr_assert_eq((int)codes[i].status, codes[i].value);
+        cr_assert_str_eq(carry_status_name(codes[i].status), codes[i].name);
+        cr_assert_str_not_empty(carry_status_text(codes[i].status));
+    }
+    cr_assert_str_eq(carry_status_text((carry_status)999), "unknown status");
+    cr_assert_str_eq(carry_status_text((carry_status)-1), "unknown status");
+    cr_assert_not_null(carry_status_name((carry_status)999));
+    cr_assert_str_eq(carry_status_text(CARRY_E_STALE), "the state was closed before");
+    cr_assert_str_eq(carry_version(), "0.1.0");
+    cr_assert_str_eq(carry_backend_name(0), "cpu");
+    cr_assert_null(carry_backend_name(99));
+    const char *isa = carry_cpu_isa();
+    cr_assert(!strcmp(isa, "reference") || !strcmp(isa, "avx2") || !strcmp(isa, "avx512"), "%s", isa);
+}
+
+/* ---- two threads on one session ------------------------------------------------------------- */
+
+typedef struct shared {
+    rig r;
+    atomic_int stop;
+    long busy, other;
+} shared;
+
+static void *keep_resetting(void *argument)
+{
+    shared *s = argument;
+    carry_state state = {1}; /* foreign: what is asked is only who gets in */
+    while (!atomic_load(&s->stop)) {
+        carry_status status = carry_state_reset(s->r.session, state);
+        if (status == CARRY_E_BUSY) {
+            s->busy++;
+            cr_assert(strstr(carry_error(), "another thread") != NULL, "%s", carry_error());
+        } else if (status != CARRY_E_FOREIGN) {
+            s->other++;
+        }
+    }
+    return NULL;
+}
+
+Test(errors, two_calls_at_once_on_one_session_are_busy)
+{
+    model_spec large = {.features = 64, .layers = {LSTM_LAYER(128, SEQUENCES)}};
+    carry_session_options one = {.size = sizeof one, .threads = 1};
+    shared s = {.r = rig_open(&large, &one)};
+    float *x = random_input(&s.r, 1, 200, 1), *y = calloc(200 * 128, sizeof *y);
+    pthread_t thread;
+    pthread_create(&thread, NULL, keep_resetting, &s);
+    long refused = 0;
+    for (int i = 0; i < 200 && s.busy == 0; i++) {
+        carry_status status =
+            run_call(&s.r, &(call_spec){.rows = 1, .max_steps = 200, .x = x, .y = y});
+        cr_assert(status == CARRY_OK || status == CARRY_E_BUSY);
+        refused += status == CARRY_E_BUSY;
+    }
+    atomic_store(&s.stop, 1);
+    pthread_join(thread, NULL);
+    cr_assert_gt(s.busy, 0, "no call was refused (%ld of the other thread's were)", refused);
+    cr_assert_eq(s.other, 0);
+    free(x);
+    free(y);
+    rig_close(&s.r);
+}
