@@ -52,57 +52,65 @@ generated='src/import/import.c import_table.h'
 
 check() { # the tree
     cd "$1"
-    local bad=0 checked=0 file line name target from to allowed folder candidate
+    local bad=0 checked file line name target allowed folder candidate i
+    local -a from to foreign_name foreign_user files
+    while read -r name line; do
+        from+=("$name") to+=("$line")
+    done < <(rules)
+    while read -r name line; do
+        foreign_name+=("$name") foreign_user+=("$line")
+    done < <(foreign)
     complain() {
         echo "$file: #include $line: $1"
         bad=$((bad + 1))
     }
-    while IFS= read -r file; do
-        checked=$((checked + 1))
+    mapfile -t files < <(find src kernels include bench examples tests -type f \
+        \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null | sort)
+    checked=${#files[@]}
+    while IFS=: read -r file line; do
+        line=${line#*include}
+        line=${line#"${line%%[! 	]*}"}
         folder=${file%/*}
         allowed=none
-        while read -r from to; do
-            if [[ $file =~ $from ]]; then
-                allowed=${to//@/$folder}
+        for i in "${!from[@]}"; do
+            if [[ $file =~ ${from[i]} ]]; then
+                allowed=${to[i]//@/$folder}
                 break
             fi
-        done < <(rules)
-        while IFS= read -r line; do
-            name=$(sed -n 's/^[<"]\([^>"]*\)[>"].*/\1/p' <<<"$line")
-            if [ -z "$name" ]; then
-                complain "cannot be followed"
-                continue
+        done
+        if ! [[ $line =~ ^[\<\"]([^\>\"]+)[\>\"] ]]; then
+            complain "cannot be followed"
+            continue
+        fi
+        name=${BASH_REMATCH[1]}
+        if [[ $name == *..* ]]; then
+            complain "a path through .."
+            continue
+        fi
+        target=
+        for candidate in "$folder/$name" "src/$name" "$name" "include/$name"; do
+            if [ -f "$candidate" ]; then
+                target=$candidate
+                break
             fi
-            if [[ $name == *..* ]]; then
-                complain "a path through .."
-                continue
-            fi
-            target=
-            for candidate in "$folder/$name" "src/$name" "$name" "include/$name"; do
-                if [ -f "$candidate" ]; then
-                    target=$candidate
-                    break
-                fi
-            done
-            if [ -z "$target" ]; then
-                [ "$file $name" != "$generated" ] || continue
-                if [[ $line == \"* && $allowed != none ]]; then complain "no such file in the tree"; fi
-                while read -r from to; do
-                    if [[ $name =~ $from && $file =~ ^(src|kernels|include|bench)/ && ! $file =~ $to ]]; then
-                        complain "only ${to#^} may include it"
-                    fi
-                done < <(foreign)
-                continue
-            fi
+        done
+        if [ -n "$target" ]; then
             if [ "$allowed" != none ] && ! [[ $target =~ $allowed ]]; then
                 complain "$target is against the arrow"
             elif [[ $target =~ $importer && $file == src/* && $file != src/import/import.c &&
                     ${file%.*} != "${target%.*}"* ]]; then
                 complain "only import.c names the importers"
             fi
-        done < <(sed -n 's/^[ \t]*#[ \t]*include[ \t]*\(.*\)/\1/p' "$file")
-    done < <(find src kernels include bench examples tests -type f \
-        \( -name '*.[ch]' -o -name '*.cc' -o -name '*.cpp' -o -name '*.cu' -o -name '*.cuh' \) 2>/dev/null | sort)
+        elif [ "$file $name" != "$generated" ]; then
+            if [[ $line == \"* && $allowed != none ]]; then complain "no such file in the tree"; fi
+            for i in "${!foreign_name[@]}"; do
+                if [[ $name =~ ${foreign_name[i]} && $file =~ ^(src|kernels|include)/ &&
+                    ! $file =~ ${foreign_user[i]} ]]; then
+                    complain "only ${foreign_user[i]#^} may include it"
+                fi
+            done
+        fi
+    done < <(grep -HE '^[ 	]*#[ 	]*include' "${files[@]}")
     echo "$checked files, $bad includes against the arrow"
     [ "$checked" -gt 0 ] && [ "$bad" -eq 0 ]
 }
