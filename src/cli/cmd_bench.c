@@ -1,6 +1,339 @@
+/* carry bench: the same model over the same steps, stateful, in stateless windows, by round trips. */
 #include "commands.h"
+
+#include "model_source.h"
+#include "options.h"
+#include "progress.h"
+#include "report.h"
+#include "sampler.h"
+
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bench_options {
+    const char *model;
+    cy_uint_list rows;
+    uint64_t chunk, window, steps, threads; /* window 0: what the file says, or 64 */
+    int json;
+} bench_options;
+
+typedef enum bench_mode { STATEFUL, WINDOW, ROUND_TRIP, MODES } bench_mode;
+static const char *const mode_names[MODES] = {"stateful", "window", "round_trip"};
+
+typedef struct bench_result {
+    bench_mode mode;
+    uint64_t rows, chunk;
+    double steps_per_s, us_p50, us_p99, ratio;
+} bench_result;
+
+/* What one mode at one number of rows works with. */
+typedef struct bench_job {
+    const bench_options *options;
+    carry_model *model;
+    carry_model_info info;
+    carry_port_info input;
+    uint64_t window;
+
+    uint64_t rows;
+    carry_session *session;
+    carry_state *states; /* [rows] */
+    void *fed; /* rows * max(chunk, window) steps: every call feeds the same ones */
+    carry_array in;
+    carry_array *out; /* [info.outputs] */
+    float *
+        carried; /* [rows, state_bytes / 4]: the states at the caller's, between round trips */
+    size_t *widths; /* of the state's tensors */
+    double *call_us;
+} bench_job;
+
+static int out_of_memory(void)
+{
+    return cy_report(CY_EXIT_FAILED, "out of memory for the bench");
+}
+
+static int model_failed(const bench_job *job)
+{
+    return cy_report(CY_EXIT_FAILED, "%s: %s", job->options->model, carry_error());
+}
+
+static uint64_t longest_call(const bench_job *job)
+{
+    return job->options->chunk > job->window ? job->options->chunk : job->window;
+}
+
+/* Numbers between -1 and 1, or any id: the time of a step does not depend on them. */
+static void fill(bench_job *job, uint64_t steps)
+{
+    cy_random random;
+    cy_random_seed(&random, 1);
+    for (uint64_t i = 0; i < steps * (uint64_t)job->input.width; i++) {
+        double unit = cy_random_unit(&random);
+        if (job->input.dtype == CARRY_I32)
+            ((int32_t *)job->fed)[i] = (int32_t)(unit * (double)job->input.ids);
+        else ((float *)job->fed)[i] = (float)(2 * unit - 1);
+    }
+}
+
+static int open_rows(bench_job *job)
+{
+    uint64_t steps = job->rows * longest_call(job), width = (uint64_t)job->input.width;
+    carry_session_options wants = {.size = sizeof wants,
+                                   .threads = (uint32_t)job->options->threads};
+    if (job->rows < 64) wants.max_rows = (uint32_t)job->rows;
+    if (job->info.whole_sequence) wants.max_steps = (uint32_t)longest_call(job);
+    if (carry_session_open(&job->session, job->model, &wants) != CARRY_OK)
+        return model_failed(job);
+
+    job->states = calloc(job->rows, sizeof *job->states);
+    job->fed = calloc(steps, width * 4);
+    job->out = calloc(job->info.outputs + 1, sizeof *job->out);
+    job->carried = calloc(job->rows, job->info.state_bytes + 4);
+    if (job->states == NULL || job->fed == NULL || job->out == NULL ||
+        job->carried == NULL)
+        return out_of_memory();
+    for (uint64_t r = 0; r < job->rows; r++)
+        if (carry_state_open(job->session, &job->states[r]) != CARRY_OK)
+            return model_failed(job);
+    fill(job, steps);
+    job->in = (carry_array){.size = sizeof job->in,
+                            .data = job->fed,
+                            .dtype = job->input.dtype,
+                            .bytes = steps * width * 4};
+    for (size_t i = 0; i < job->info.outputs; i++) {
+        carry_port_info port = {.size = sizeof port};
+        if (carry_model_get_output(job->model, i, &port) != CARRY_OK)
+            return model_failed(job);
+        uint64_t bytes = (port.has_time ? steps : job->rows) * (uint64_t)port.width * 4;
+        job->out[i] = (carry_array){
+            .size = sizeof job->out[i], .data = malloc(bytes), .bytes = bytes};
+        if (job->out[i].data == NULL) return out_of_memory();
+    }
+    return CY_EXIT_OK;
+}
+
+static void close_rows(bench_job *job)
+{
+    carry_session_close(&job->session);
+    for (size_t i = 0; job->out != NULL && i < job->info.outputs; i++)
+        free(job->out[i].data);
+    free(job->states);
+    free(job->fed);
+    free(job->out);
+    free(job->carried);
+    job->states = NULL, job->fed = NULL, job->out = NULL, job->carried = NULL;
+}
+
+/* The states to the caller or back, as a server does that keeps them somewhere else. */
+static carry_status move_states(bench_job *job, int back)
+{
+    size_t floats = job->info.state_bytes / 4;
+    for (uint64_t r = 0; r < job->rows; r++) {
+        float *at = job->carried + r * floats;
+        for (size_t k = 0; k < job->info.state_tensors; k++) {
+            carry_status status = back ? carry_state_write(job->session, job->states[r],
+                                                           k, at, job->widths[k])
+                                       : carry_state_read(job->session, job->states[r], k,
+                                                          at, job->widths[k]);
+            if (status != CARRY_OK) return status;
+            at += job->widths[k];
+        }
+    }
+    return CARRY_OK;
+}
+
+static carry_status one_call(bench_job *job, bench_mode mode)
+{
+    carry_batch batch = {.size = sizeof batch,
+                         .rows = job->rows,
+                         .states = mode == WINDOW ? NULL : job->states,
+                         .max_steps = mode == WINDOW ? job->window : job->options->chunk,
+                         .inputs = &job->in,
+                         .input_count = 1,
+                         .outputs = job->out,
+                         .output_count = job->info.outputs};
+    carry_status status = CARRY_OK;
+    if (mode == ROUND_TRIP) status = move_states(job, 1);
+    if (status == CARRY_OK) status = carry_run(job->session, &batch);
+    if (status == CARRY_OK && mode == ROUND_TRIP) status = move_states(job, 0);
+    return status;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* A tenth of the calls, two at least, warm caches and threads up and are not counted. The rate is
+ * that of the median call, so that a disturbance of the machine does not move it. */
+static int measure(bench_job *job, bench_mode mode, uint64_t *done, bench_result *result)
+{
+    uint64_t calls =
+        (job->options->steps + job->options->chunk - 1) / job->options->chunk;
+    uint64_t warm = calls / 10 > 2 ? calls / 10 : 2;
+    for (uint64_t i = 0; i < warm + calls; i++) {
+        double start = cy_clock_seconds();
+        if (one_call(job, mode) != CARRY_OK) return model_failed(job);
+        if (i >= warm) job->call_us[i - warm] = 1e6 * (cy_clock_seconds() - start);
+        if (i >= warm) cy_progress_set(++*done);
+    }
+    qsort(job->call_us, calls, sizeof *job->call_us, compare_doubles);
+    double p50 = job->call_us[(calls - 1) / 2],
+           p99 = job->call_us[(calls * 99 + 99) / 100 - 1];
+    *result = (bench_result){.mode = mode,
+                             .rows = job->rows,
+                             .chunk = job->options->chunk,
+                             .us_p50 = p50,
+                             .us_p99 = p99};
+    if (p50 <= 0) p50 = 1e-3; /* below the clock's resolution */
+    result->steps_per_s = 1e6 * (double)(job->rows * job->options->chunk) / p50;
+    return CY_EXIT_OK;
+}
+
+static int measure_all(bench_job *job, bench_result *results)
+{
+    const bench_options *options = job->options;
+    uint64_t calls = (options->steps + options->chunk - 1) / options->chunk, done = 0;
+    int code = CY_EXIT_OK;
+    job->call_us = calloc(calls, sizeof *job->call_us);
+    job->widths = calloc(job->info.state_tensors + 1, sizeof *job->widths);
+    if (job->call_us == NULL || job->widths == NULL) return out_of_memory();
+    for (size_t k = 0; k < job->info.state_tensors; k++) {
+        carry_state_info tensor = {.size = sizeof tensor};
+        if (carry_model_get_state_tensor(job->model, k, &tensor) != CARRY_OK)
+            return model_failed(job);
+        job->widths[k] = (size_t)tensor.width;
+    }
+    cy_progress_start(calls * MODES * options->rows.count, "calls");
+    for (size_t i = 0; i < options->rows.count && code == CY_EXIT_OK; i++) {
+        bench_result *of_rows = results + i * MODES;
+        job->rows = options->rows.items[i];
+        code = open_rows(job);
+        for (int mode = 0; mode < MODES && code == CY_EXIT_OK; mode++) {
+            code = measure(job, (bench_mode)mode, &done, &of_rows[mode]);
+            of_rows[mode].ratio = of_rows[mode].steps_per_s / of_rows[0].steps_per_s;
+        }
+        close_rows(job);
+    }
+    cy_progress_clear();
+    return code;
+}
+
+static int print_json(const bench_result *results, size_t count)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < count; i++) {
+        const bench_result *result = &results[i];
+        json_array_append_new(
+            list,
+            json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode",
+                      mode_names[result->mode], "rows", (json_int_t)result->rows, "chunk",
+                      (json_int_t)result->chunk, "steps_per_s", result->steps_per_s,
+                      "us_per_call_p50", result->us_p50, "us_per_call_p99",
+                      result->us_p99, "ratio_to_stateful", result->ratio));
+    }
+    int failed = list == NULL || json_dumpf(list, stdout, JSON_REAL_PRECISION(6)) != 0;
+    json_decref(list);
+    if (failed) return out_of_memory();
+    putchar('\n');
+    return cy_finish_stdout();
+}
+
+static int print_table(const bench_job *job, const bench_result *results, size_t count)
+{
+    printf("%s on %s (%s); window %" PRIu64 ", %" PRIu64 " steps, medians of calls\n\n",
+           job->options->model, job->info.device, carry_cpu_isa(), job->window,
+           job->options->steps);
+    printf("  %-10s %6s %6s %14s %14s %14s %10s\n", "mode", "rows", "chunk", "steps/s",
+           "us/call p50", "us/call p99", "ratio");
+    for (size_t i = 0; i < count; i++) {
+        const bench_result *result = &results[i];
+        printf("  %-10s %6" PRIu64 " %6" PRIu64 " %14.0f %14.1f %14.1f %10.3f\n",
+               mode_names[result->mode], result->rows, result->chunk, result->steps_per_s,
+               result->us_p50, result->us_p99, result->ratio);
+    }
+    printf("\n  stateful    the state stays; a call feeds the new steps alone\n"
+           "  window      stateless; every call feeds the last %" PRIu64 " steps again\n"
+           "  round_trip  h and c go out to the caller and come back each call\n"
+           "  steps/s counts new steps over all rows; ratio is to stateful at the same "
+           "rows\n",
+           job->window);
+    return cy_finish_stdout();
+}
+
+static int bench(bench_job *job)
+{
+    const bench_options *options = job->options;
+    size_t count = options->rows.count * MODES;
+    int code = cy_model_load(options->model, NULL, &job->model, NULL);
+    if (code != CY_EXIT_OK) return code;
+    job->info.size = sizeof job->info;
+    job->input.size = sizeof job->input;
+    if (carry_model_get_info(job->model, &job->info) != CARRY_OK ||
+        carry_model_get_input(job->model, 0, &job->input) != CARRY_OK)
+        return model_failed(job);
+    int64_t fixed = job->input.shape.rank > 1 ? job->input.shape.dim[1] : CARRY_FREE;
+    job->window = options->window != 0 ? options->window
+                  : fixed > 0          ? (uint64_t)fixed
+                                       : 64;
+    if (options->window == 0 && job->window < options->chunk)
+        job->window = options->chunk;
+    bench_result *results = calloc(count, sizeof *results);
+    if (results == NULL) return out_of_memory();
+    code = measure_all(job, results);
+    if (code == CY_EXIT_OK)
+        code =
+            options->json ? print_json(results, count) : print_table(job, results, count);
+    free(results);
+    return code;
+}
+
 int cy_cmd_bench(int argc, char **argv)
 {
-    (void)argc, (void)argv;
-    return 1;
+    bench_options given = {
+        .rows = {.count = 3, .items = {1, 8, 64}}, .chunk = 1, .steps = 200};
+    const cy_argument arguments[] = {{"MODEL", &given.model}};
+    const cy_option options[] = {
+        {"rows", CY_OPTION_LIST, &given.rows, "1,8,64", "sequences advanced by a call", 1,
+         1 << 20},
+        {"chunk", CY_OPTION_UINT, &given.chunk, "N", "new steps of a call; default: 1", 1,
+         1 << 20},
+        {"window", CY_OPTION_UINT, &given.window, "W",
+         "steps a stateless call is fed; default: the file's time steps, else 64", 1,
+         1 << 20},
+        {"steps", CY_OPTION_UINT, &given.steps, "N",
+         "new steps a row is timed over; default: 200", 1, 100000000},
+        {"threads", CY_OPTION_UINT, &given.threads, "N",
+         "default: as many as affinity and quota allow", 1, 1024},
+        {"json", CY_OPTION_FLAG, &given.json, NULL,
+         "a JSON array of objects instead of a table", 0, 0},
+    };
+    const cy_command_line line = {
+        .command = "bench",
+        .synopsis = "MODEL [options]",
+        .summary =
+            "Measures the same model over the same steps in three ways: stateful, in\n"
+            "stateless windows, and with the state going out and back each call.",
+        .arguments = arguments,
+        .argument_count = 1,
+        .options = options,
+        .option_count = sizeof options / sizeof options[0],
+    };
+    int code = cy_command_line_read(&line, argc, argv);
+    if (code >= 0) return code;
+    if (given.window != 0 && given.window < given.chunk)
+        return cy_report(CY_EXIT_USAGE,
+                         "--window %" PRIu64 " is shorter than --chunk %" PRIu64
+                         ", and holds the new steps too",
+                         given.window, given.chunk);
+
+    bench_job job = {.options = &given};
+    code = bench(&job);
+    carry_model_close(&job.model);
+    free(job.call_us);
+    free(job.widths);
+    return code;
 }

@@ -121,7 +121,7 @@ static int print_json(const model_facts *facts)
         ports_json(facts->inputs, facts->model.inputs), "outputs",
         ports_json(facts->outputs, facts->model.outputs), "layers", layers, "state",
         state, "state_bytes_per_sequence", (json_int_t)facts->model.state_bytes);
-    if (root == NULL || json_dumpf(root, stdout, JSON_INDENT(2)) != 0) {
+    if (root == NULL || json_dumpf(root, stdout, 0) != 0) {
         json_decref(root);
         return cy_report(CY_EXIT_FAILED,
                          "%s: its description could not be written as JSON", facts->path);
