@@ -32,7 +32,7 @@ while read -r command options; do
     for option in $(grep -oE -- '--[a-z-]+' <<<"$options"); do
         [ "$option" = --help ] || grep -q -- "$option\b" <<<"$help" || fail "carry $command has no option $option"
     done
-done < <(sed -n 's/^carry \([a-z]*\)/\1/p' README.md)
+done < <(sed -n '/^```sh/,/^```$/s/^carry \([a-z]*\)/\1/p' README.md)
 
 for preset in $(grep -oE -- '--preset [a-z-]+' README.md | cut -d ' ' -f 2 | sort -u); do
     grep -q "\"name\": \"$preset\", \"configurePreset\"" CMakePresets.json || fail "there is no preset $preset"

@@ -17,6 +17,9 @@ function(carry_library name export_name)
         VERSION ${PROJECT_VERSION} SOVERSION ${PROJECT_VERSION_MAJOR}
         EXPORT_NAME ${export_name} LINKER_LANGUAGE C LINK_DEPENDS ${map})
     target_link_options(${name} PRIVATE -Wl,--version-script=${map} -Wl,--as-needed)
+    if(NOT CARRY_SANITIZE) # clang leaves a sanitizer's own functions to the program
+        target_link_options(${name} PRIVATE -Wl,-z,defs)
+    endif()
 
     set(joined ${CMAKE_CURRENT_BINARY_DIR}/${name}_joined.o)
     set(local ${CMAKE_CURRENT_BINARY_DIR}/${name}_local.o)
