@@ -5,20 +5,31 @@
 #include "cpu/cpu_control.h"
 #include "cpu/cpu_dispatch.h"
 #include "cpu/cpu_model.h"
+#include "cpu/cpu_plan.h"
 #include "cpu/cpu_run.h"
 #include "cpu/cpu_threads.h"
 
 #include <string.h>
 
 /* Row-steps of a causal model's chunk. The weights pass once over each chunk, so more of them cost
- * less traffic; their products take 16 x units bytes each, which should stay in a cache. */
+ * less traffic; their sums take 16 x units bytes each, which should stay in a cache. */
 #define CHUNK_ROW_STEPS 192
 
 typedef struct cpu_session {
     const cy_cpu_model *model;
     cy_limits limits;
-    cy_cpu_space space;
+    cy_cpu_pool *pool; /* NULL with one thread */
+    cy_cpu_space whole;
+    cy_cpu_space *
+        slices; /* [threads], over the memory of `whole`; NULL if rows are never divided */
 } cpu_session;
+
+/* A call of cpu_run, for all its threads. */
+typedef struct call {
+    cpu_session *session;
+    const cy_run *run;
+    cy_cpu_job job;
+} call;
 
 static carry_status cpu_model_open(const cy_graph *graph, void **model)
 {
@@ -33,44 +44,72 @@ static void cpu_model_close(void *model)
     cy_cpu_model_close(model);
 }
 
-static void lay_out(cpu_session *session, cy_carver *carver)
+static void carve_space(cy_cpu_space *space, const cpu_session *session, size_t rows,
+                        cy_carver *carver)
 {
-    const cy_limits *limits = &session->limits;
-    size_t row_steps, steps;
+    size_t row_steps = rows > CHUNK_ROW_STEPS ? rows : CHUNK_ROW_STEPS, steps = row_steps;
     if (session->model->graph->whole_sequence) {
-        steps = limits->max_steps;
-        row_steps = steps * limits->max_rows;
-    } else {
-        row_steps =
-            limits->max_rows > CHUNK_ROW_STEPS ? limits->max_rows : CHUNK_ROW_STEPS;
-        steps = row_steps;
+        steps = session->limits.max_steps;
+        row_steps = steps * rows;
     }
-    cy_carve(carver, 1, sizeof *session); /* the session itself comes first */
-    cy_cpu_space_carve(&session->space, session->model, limits->max_rows, row_steps,
-                       steps, carver);
+    cy_cpu_space_carve(space, session->model, rows, row_steps, steps, carver);
 }
 
-static carry_status cpu_session_open(void *model, const cy_limits *limits, void **session,
+/* The session, then the workspace: either one space for all rows, or one for each thread's rows. */
+static void lay_out(cpu_session *session, cy_carver *carver)
+{
+    uint32_t threads = session->limits.threads, max_rows = session->limits.max_rows;
+    size_t layers = session->model->layer_count;
+    int divided = threads > 1 && cy_cpu_plan_may_divide_rows(&session->model->cost);
+    cy_carve(carver, 1, sizeof *session);
+    session->whole.buffers = cy_carve(carver, layers, sizeof(cy_cpu_buffers));
+    session->slices = divided ? cy_carve(carver, threads, sizeof *session->slices) : NULL;
+    cy_cpu_buffers *buffers =
+        divided ? cy_carve(carver, threads * layers, sizeof *buffers) : NULL;
+
+    cy_carver slices = *carver;
+    carve_space(&session->whole, session, max_rows, carver);
+    for (uint32_t i = 0; divided && i < threads; i++) {
+        cy_cpu_space unused = {0};
+        cy_cpu_space *slice = session->slices ? &session->slices[i] : &unused;
+        slice->buffers = buffers ? buffers + i * layers : NULL;
+        carve_space(slice, session, max_rows / threads + (max_rows % threads != 0),
+                    &slices);
+    }
+    if (slices.bytes > carver->bytes) carver->bytes = slices.bytes;
+}
+
+static void cpu_session_close(void *opaque)
+{
+    cpu_session *session = opaque;
+    if (!session) return;
+    cy_cpu_pool_close(session->pool);
+    cy_free(session);
+}
+
+static carry_status cpu_session_open(void *model, const cy_limits *limits, void **opened,
                                      size_t *bytes)
 {
-    *session = NULL;
+    *opened = NULL;
     cpu_session measured = {.model = model, .limits = *limits};
     cy_carver carver = {0};
     lay_out(&measured, &carver);
-    cpu_session *opened = carver.bytes == SIZE_MAX ? NULL : cy_alloc(carver.bytes);
-    CY_CHECK(opened, CARRY_E_MEMORY, "out of memory: the workspace takes %zu bytes",
+    cpu_session *session = carver.bytes == SIZE_MAX ? NULL : cy_alloc(carver.bytes);
+    CY_CHECK(session, CARRY_E_MEMORY, "out of memory: the workspace takes %zu bytes",
              carver.bytes);
     *bytes = carver.bytes;
-    *opened = (cpu_session){.model = model, .limits = *limits};
-    carver = (cy_carver){.base = (unsigned char *)opened};
-    lay_out(opened, &carver);
-    *session = opened;
+    *session = (cpu_session){.model = model, .limits = *limits};
+    carver = (cy_carver){.base = (unsigned char *)session};
+    lay_out(session, &carver);
+    if (limits->threads > 1) {
+        carry_status status = cy_cpu_pool_open(&session->pool, limits->threads);
+        if (status != CARRY_OK) {
+            cpu_session_close(session);
+            return status;
+        }
+    }
+    *opened = session;
     return CARRY_OK;
-}
-
-static void cpu_session_close(void *session)
-{
-    cy_free(session);
 }
 
 static carry_status cpu_memory_open(void *session, size_t bytes, float **memory)
@@ -95,18 +134,62 @@ static carry_status cpu_memory_copy(void *session, float *to, const float *from,
     return CARRY_OK;
 }
 
+static void run_panels(void *argument, uint32_t id)
+{
+    const call *c = argument;
+    cy_cpu_job_run(&c->job, id);
+}
+
+/* Thread id of n takes rows id, id + n, id + 2n, ...: as many and, the rows being sorted, about as
+ * many steps as the others. */
+static void run_rows(void *argument, uint32_t id)
+{
+    const call *c = argument;
+    cy_cpu_space *space = &c->session->slices[id];
+    size_t count = 0;
+    for (size_t r = id; r < c->run->row_count; r += c->job.threads)
+        space->row_copies[count++] = c->run->rows[r];
+    if (count == 0) return;
+    cy_cpu_job job = {.model = c->session->model,
+                      .run = c->run,
+                      .rows = space->row_copies,
+                      .row_count = count,
+                      .space = space,
+                      .threads = 1};
+    cy_cpu_job_prepare(&job);
+    cy_cpu_job_run(&job, 0);
+}
+
+static cy_cpu_plan plan(const cpu_session *session, const cy_run *run)
+{
+    size_t live = 0;
+    uint64_t row_steps = 0;
+    while (live < run->row_count && run->rows[live].steps > 0)
+        row_steps += run->rows[live++].steps;
+    return cy_cpu_plan_make(&session->model->cost, session->limits.threads, live,
+                            row_steps);
+}
+
 static carry_status cpu_run(void *opaque, const cy_run *run)
 {
     cpu_session *session = opaque;
     uint64_t control = cy_cpu_control_set();
-    cy_cpu_job job = {.model = session->model,
+    cy_cpu_plan p = plan(session, run);
+    call c = {.session = session,
+              .run = run,
+              .job = {.model = session->model,
                       .run = run,
                       .rows = run->rows,
                       .row_count = run->row_count,
-                      .space = &session->space,
-                      .threads = 1};
-    cy_cpu_job_prepare(&job);
-    cy_cpu_job_run(&job, 0);
+                      .space = &session->whole,
+                      .pool = session->pool,
+                      .threads = p.threads}};
+    if (p.sharing == CY_CPU_BY_ROWS) {
+        cy_cpu_pool_run(session->pool, p.threads, run_rows, &c);
+    } else {
+        cy_cpu_job_prepare(&c.job);
+        cy_cpu_pool_run(session->pool, p.threads, run_panels, &c);
+    }
     cy_cpu_control_restore(control);
     return CARRY_OK;
 }

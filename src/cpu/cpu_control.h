@@ -1,4 +1,5 @@
-/* The floating-point control word: round to nearest, denormals kept, no traps. */
+/* What the processor offers beneath C: the floating-point control word (round to nearest, denormals
+ * kept, no traps), and the pause of a spinning thread. */
 #ifndef CY_CPU_CPU_CONTROL_H
 #define CY_CPU_CPU_CONTROL_H
 
@@ -33,6 +34,16 @@ static inline void cy_cpu_control_restore(uint64_t before)
     __asm__ volatile("msr fpcr, %0" : : "r"(before));
 #else
     (void)before;
+#endif
+}
+
+/* Tells the processor that this thread only looks whether something has changed. */
+static inline void cy_cpu_pause(void)
+{
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
 #endif
 }
 

@@ -6,9 +6,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* __builtin_cpu_supports also asks the system (xgetbv) whether it saves the wide registers. */
 const cy_cpu_kernels *cy_cpu_kernels_at(size_t index)
 {
-    return index == 0 ? &cy_cpu_kernels_ref : NULL;
+    if (index == 0) return &cy_cpu_kernels_ref;
+#ifdef CY_CPU_X86_VARIANTS /* set by CMake where it builds them */
+    __builtin_cpu_init();
+    if (index == 1 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &cy_cpu_kernels_avx2;
+    if (index == 2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq"))
+        return &cy_cpu_kernels_avx512;
+#endif
+    return NULL;
 }
 
 static const cy_cpu_kernels *choose(void)

@@ -61,6 +61,25 @@ static void lay_out_layer(cy_cpu_layer *layer, const cy_node *node, size_t lanes
     layer->bias = bias;
 }
 
+static cy_cpu_cost cost_of(const cy_cpu_layer *layers, size_t count, size_t lanes)
+{
+    cy_cpu_cost cost = {.panels = UINT64_MAX};
+    for (size_t i = 0; i < count; i++) {
+        const cy_node *node = layers[i].node;
+        uint64_t weights = 0;
+        if (node->op == CY_OP_LSTM) {
+            weights = layers[i].panels * 4 * lanes * (node->in_width + node->units);
+            cost.recurrences++;
+            if (layers[i].panels < cost.panels) cost.panels = layers[i].panels;
+        } else if (node->op == CY_OP_DENSE) {
+            weights = layers[i].panels * 4 * lanes * node->in_width;
+        }
+        cost.flops += 2 * weights;
+        cost.weight_bytes += weights * sizeof(float);
+    }
+    return cost;
+}
+
 static void lay_out(cy_cpu_model *model, const cy_graph *graph,
                     const cy_cpu_kernels *kernels, cy_carver *carver)
 {
@@ -80,7 +99,8 @@ static void lay_out(cy_cpu_model *model, const cy_graph *graph,
                             .kernels = kernels,
                             .layer_count = graph->node_count,
                             .layers = layers,
-                            .outputs = outputs};
+                            .outputs = outputs,
+                            .cost = cost_of(layers, graph->node_count, kernels->lanes)};
 }
 
 carry_status cy_cpu_model_open(const cy_graph *graph, const cy_cpu_kernels *kernels,
@@ -106,7 +126,9 @@ void cy_cpu_model_close(cy_cpu_model *model)
 void cy_cpu_space_carve(cy_cpu_space *space, const cy_cpu_model *model, size_t rows,
                         size_t row_steps, size_t steps, cy_carver *carver)
 {
-    *space = (cy_cpu_space){.rows = rows, .row_steps = row_steps, .steps = steps};
+    space->rows = rows;
+    space->row_steps = row_steps;
+    space->steps = steps;
     space->row_copies = cy_carve(carver, rows, sizeof *space->row_copies);
     for (int i = 0; i < 2; i++)
         space->chunk[i].offset = cy_carve(carver, steps + 1, sizeof(size_t));
@@ -118,7 +140,6 @@ void cy_cpu_space_carve(cy_cpu_space *space, const cy_cpu_model *model, size_t r
     }
     space->z =
         cy_carve(carver, row_steps, widest * 4 * model->kernels->lanes * sizeof(float));
-    space->buffers = cy_carve(carver, model->layer_count, sizeof *space->buffers);
     for (size_t i = 0; i < model->layer_count; i++) {
         const cy_cpu_layer *layer = &model->layers[i];
         size_t row_bytes = layer->stride * sizeof(float);

@@ -3,6 +3,7 @@
 #define CY_CPU_CPU_MODEL_H
 
 #include "backend.h"
+#include "cpu/cpu_plan.h"
 #include "kernels/cpu/cpu_kernels.h"
 
 /* One node of the graph. */
@@ -24,6 +25,7 @@ typedef struct cy_cpu_model {
     size_t layer_count;
     cy_cpu_layer *layers; /* [layer_count] */
     cy_value *outputs;    /* [graph->output_count], past every Identity */
+    cy_cpu_cost cost;
 } cy_cpu_model;
 
 /* Packs for the kernels given (tests: any; the backend: those chosen). */
@@ -57,7 +59,9 @@ typedef struct cy_cpu_space {
     cy_cpu_buffers *buffers; /* [layer_count] */
 } cy_cpu_space;
 
-/* Lays out a space for rows and steps within it; with carver->base NULL it only measures. */
+/* Lays out a space for rows and steps within it; with carver->base NULL it only measures. What it
+ * carves holds nothing between runs, so spaces that are never in use together may share it; the
+ * caller provides space->buffers, [layer_count], which may not be shared. */
 void cy_cpu_space_carve(cy_cpu_space *space, const cy_cpu_model *model, size_t rows,
                         size_t row_steps, size_t steps, cy_carver *carver);
 

@@ -41,7 +41,7 @@ static span share(const worker *w, size_t n)
 
 static void meet(const worker *w)
 {
-    if (w->count > 1) cy_cpu_pool_barrier(w->job->pool);
+    if (w->count > 1) cy_cpu_pool_meet(w->job->pool);
 }
 
 static size_t rows_at(const cy_cpu_chunk *chunk, size_t step)

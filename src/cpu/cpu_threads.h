@@ -1,4 +1,4 @@
-/* A session's threads: a job for all of them, and a barrier inside the job. */
+/* A session's threads: a job for some of them, and a barrier inside the job. */
 #ifndef CY_CPU_CPU_THREADS_H
 #define CY_CPU_CPU_THREADS_H
 
@@ -6,15 +6,18 @@
 
 typedef struct cy_cpu_pool cy_cpu_pool;
 
-/* threads >= 1, the calling one counted. */
+/* Starts threads - 1 threads; threads >= 1 counts the calling one. */
 carry_status cy_cpu_pool_open(cy_cpu_pool **pool, uint32_t threads);
+
+/* Ends and joins them. NULL is fine. */
 void cy_cpu_pool_close(cy_cpu_pool *pool);
 
-/* Calls job(argument, id) on every thread, id 0 on the caller's, and returns when all have. */
-void cy_cpu_pool_run(cy_cpu_pool *pool, void (*job)(void *argument, uint32_t id),
-                     void *argument);
+/* Calls job(argument, id) for id 0 .. threads-1 at once, id 0 on the calling thread, and returns when
+ * all have. One call at a time. With threads == 1 it is a plain call. */
+void cy_cpu_pool_run(cy_cpu_pool *pool, uint32_t threads,
+                     void (*job)(void *argument, uint32_t id), void *argument);
 
-/* Inside a job: returns when all threads have come; what they wrote before is seen after. */
-void cy_cpu_pool_barrier(cy_cpu_pool *pool);
+/* Inside a job: returns when all its threads have come; what they wrote before is seen after. */
+void cy_cpu_pool_meet(cy_cpu_pool *pool);
 
 #endif

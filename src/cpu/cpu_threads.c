@@ -1,0 +1,183 @@
+/* Threads that spin briefly, then sleep.
+ *
+ * A step of a small layer takes a few microseconds and a sleeping thread some tens to wake, so who
+ * waits looks for a while (SPINS) before it asks the system for sleep: between the steps of a call
+ * nobody sleeps, between calls that follow each other closely nobody sleeps, and an idle session costs
+ * nothing. */
+#define _POSIX_C_SOURCE 200809L /* pthread_sigmask */
+
+#include "cpu/cpu_threads.h"
+
+#include "base/mem.h"
+#include "cpu/cpu_control.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+/* Looks before sleep; a look takes some 15 to 40 ns. */
+#define SPINS 2000
+
+/* A word that threads wait to see changed. */
+typedef struct gate {
+    _Alignas(CY_ALIGN) _Atomic uint64_t word;
+    _Atomic uint32_t sleepers;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+} gate;
+
+typedef struct worker {
+    cy_cpu_pool *pool;
+    uint32_t id;
+    pthread_t thread;
+} worker;
+
+struct cy_cpu_pool {
+    gate start; /* number of the job << TEAM_BITS | its threads; 0 threads: end */
+    gate round; /* number of barriers passed */
+    _Alignas(CY_ALIGN) _Atomic uint32_t arrived;
+
+    /* the job; written before `start` changes, read only by its threads */
+    void (*job)(void *argument, uint32_t id);
+    void *argument;
+    uint32_t team;
+
+    uint32_t started; /* workers running */
+    worker workers[];
+};
+
+#define TEAM_BITS 32
+#define TEAM_MASK UINT32_MAX
+
+static void gate_open(gate *g)
+{
+    pthread_mutex_init(&g->mutex,
+                       NULL); /* with default attributes neither can fail here */
+    pthread_cond_init(&g->changed, NULL);
+}
+
+static void gate_close(gate *g)
+{
+    pthread_cond_destroy(&g->changed);
+    pthread_mutex_destroy(&g->mutex);
+}
+
+/* Either the sleeper sees the new word or this sees the sleeper: both orders are sequentially
+ * consistent. */
+static void gate_set(gate *g, uint64_t word)
+{
+    atomic_store(&g->word, word);
+    if (atomic_load(&g->sleepers) == 0) return;
+    pthread_mutex_lock(&g->mutex);
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->mutex);
+}
+
+/* Returns the word once it is not `seen`. */
+static uint64_t gate_wait(gate *g, uint64_t seen)
+{
+    uint64_t word;
+    for (int i = 0; i < SPINS; i++) {
+        word = atomic_load_explicit(&g->word, memory_order_acquire);
+        if (word != seen) return word;
+        cy_cpu_pause();
+    }
+    pthread_mutex_lock(&g->mutex);
+    atomic_fetch_add(&g->sleepers, 1);
+    while ((word = atomic_load(&g->word)) == seen)
+        pthread_cond_wait(&g->changed, &g->mutex);
+    atomic_fetch_sub(&g->sleepers, 1);
+    pthread_mutex_unlock(&g->mutex);
+    return word;
+}
+
+void cy_cpu_pool_meet(cy_cpu_pool *pool)
+{
+    uint64_t round = atomic_load_explicit(&pool->round.word, memory_order_acquire);
+    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 ==
+        pool->team) {
+        atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
+        gate_set(&pool->round, round + 1);
+    } else {
+        gate_wait(&pool->round, round);
+    }
+}
+
+/* A worker outside a job's team may sleep through the job: nobody waits for it. One inside cannot
+ * miss it: the caller starts no other before it has come to the last barrier. */
+static void *work(void *argument)
+{
+    const worker *self = argument;
+    cy_cpu_pool *pool = self->pool;
+    cy_cpu_control_set();
+    uint64_t seen = 0;
+    for (;;) {
+        seen = gate_wait(&pool->start, seen);
+        uint32_t team = seen & TEAM_MASK;
+        if (team == 0) return NULL;
+        if (self->id >= team) continue;
+        pool->job(pool->argument, self->id);
+        cy_cpu_pool_meet(pool);
+    }
+}
+
+carry_status cy_cpu_pool_open(cy_cpu_pool **opened, uint32_t threads)
+{
+    *opened = NULL;
+    size_t bytes = sizeof(cy_cpu_pool) + (threads - 1) * sizeof(worker);
+    cy_cpu_pool *pool = cy_alloc(bytes);
+    CY_CHECK(pool, CARRY_E_MEMORY, "out of memory: %u threads take %zu bytes", threads,
+             bytes);
+    gate_open(&pool->start);
+    gate_open(&pool->round);
+
+    /* the caller's signals are not for these threads */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = 0;
+    while (!error && pool->started < threads - 1) {
+        worker *next = &pool->workers[pool->started];
+        *next = (worker){.pool = pool, .id = pool->started + 1};
+        error = pthread_create(&next->thread, NULL, work, next);
+        if (!error) pool->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error) {
+        uint32_t started = pool->started;
+        cy_cpu_pool_close(pool);
+        return cy_fail(CARRY_E_MEMORY, "thread %u of %u could not be started: %s",
+                       started + 2, threads, strerror(error));
+    }
+    *opened = pool;
+    return CARRY_OK;
+}
+
+void cy_cpu_pool_close(cy_cpu_pool *pool)
+{
+    if (!pool) return;
+    uint64_t word = atomic_load(&pool->start.word);
+    gate_set(&pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS);
+    for (uint32_t i = 0; i < pool->started; i++)
+        pthread_join(pool->workers[i].thread, NULL);
+    gate_close(&pool->round);
+    gate_close(&pool->start);
+    cy_free(pool);
+}
+
+void cy_cpu_pool_run(cy_cpu_pool *pool, uint32_t threads,
+                     void (*job)(void *argument, uint32_t id), void *argument)
+{
+    if (threads == 1) {
+        job(argument, 0);
+        return;
+    }
+    pool->job = job;
+    pool->argument = argument;
+    pool->team = threads;
+    uint64_t word = atomic_load_explicit(&pool->start.word, memory_order_relaxed);
+    gate_set(&pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS | threads);
+    job(argument, 0);
+    cy_cpu_pool_meet(pool);
+}
