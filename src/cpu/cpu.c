@@ -126,6 +126,13 @@ static void cpu_memory_close(void *session, float *memory)
     cy_free(memory);
 }
 
+static carry_status cpu_memory_clear(void *session, float *memory, size_t count)
+{
+    (void)session;
+    memset(memory, 0, count * sizeof *memory);
+    return CARRY_OK;
+}
+
 static carry_status cpu_memory_copy(void *session, float *to, const float *from,
                                     size_t count)
 {
@@ -204,6 +211,7 @@ const cy_backend cy_backend_cpu = {
     .memory_close = cpu_memory_close,
     .memory_read = cpu_memory_copy,
     .memory_write = cpu_memory_copy,
+    .memory_clear = cpu_memory_clear,
     .memory_copy = cpu_memory_copy,
     .run = cpu_run,
 };

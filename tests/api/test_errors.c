@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const model_spec spec = {
     .features = 3, .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
@@ -314,7 +315,7 @@ Test(errors, codes_have_names_and_texts)
 typedef struct shared {
     rig r;
     atomic_int stop;
-    long busy, other;
+    atomic_long busy, other;
 } shared;
 
 static void *keep_resetting(void *argument)
@@ -324,10 +325,10 @@ static void *keep_resetting(void *argument)
     while (!atomic_load(&s->stop)) {
         carry_status status = carry_state_reset(s->r.session, state);
         if (status == CARRY_E_BUSY) {
-            s->busy++;
+            atomic_fetch_add(&s->busy, 1);
             cr_assert(strstr(carry_error(), "another thread") != NULL, "%s", carry_error());
         } else if (status != CARRY_E_FOREIGN) {
-            s->other++;
+            atomic_fetch_add(&s->other, 1);
         }
     }
     return NULL;
@@ -341,16 +342,15 @@ Test(errors, two_calls_at_once_on_one_session_are_busy)
     float *x = random_input(&s.r, 1, 200, 1), *y = calloc(200 * 128, sizeof *y);
     pthread_t thread;
     pthread_create(&thread, NULL, keep_resetting, &s);
-    long refused = 0;
-    for (int i = 0; i < 200 && s.busy == 0; i++) {
+    time_t end = time(NULL) + 20;
+    while (atomic_load(&s.busy) == 0 && time(NULL) < end) {
         carry_status status =
             run_call(&s.r, &(call_spec){.rows = 1, .max_steps = 200, .x = x, .y = y});
         cr_assert(status == CARRY_OK || status == CARRY_E_BUSY);
-        refused += status == CARRY_E_BUSY;
     }
     atomic_store(&s.stop, 1);
     pthread_join(thread, NULL);
-    cr_assert_gt(s.busy, 0, "no call was refused (%ld of the other thread's were)", refused);
+    cr_assert_gt(s.busy, 0, "no call was refused");
     cr_assert_eq(s.other, 0);
     free(x);
     free(y);

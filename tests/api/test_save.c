@@ -208,7 +208,7 @@ Test(save, another_models_state_is_refused_and_the_difference_named)
     OK(carry_states_restore(other.session, target, ROWS, NULL, saved, bytes));
     rig_close(&other);
 
-    FAILS(CARRY_E_MISMATCH, "layer0/h is [4, 5]",
+    FAILS(CARRY_E_MISMATCH, "layer0/h' is [4, 5]",
           carry_states_restore(r.session, states, ROWS - 1, NULL, saved, bytes));
     free(saved);
     rig_close(&r);
