@@ -24,7 +24,7 @@ function(carry_library name export_name)
     set(joined ${CMAKE_CURRENT_BINARY_DIR}/${name}_joined.o)
     set(local ${CMAKE_CURRENT_BINARY_DIR}/${name}_local.o)
     add_custom_command(OUTPUT ${local}
-        COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${joined} ${objects}
+        COMMAND ${CMAKE_LINKER} -r -o ${joined} ${objects}
         COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${joined} ${local}
         DEPENDS ${objects}
         COMMENT "Joining the objects of lib${name}.a"
