@@ -72,7 +72,7 @@ static float activate(cy_activation activation, float x)
     case CY_ACT_HARD_TANH:
         return clip(x, -1, 1);
     case CY_ACT_TANH_SHRINK:
-        return x - tanhf(x);
+        return (float)(x - tanh((double)x)); /* in float32 the difference cancels */
     case CY_ACT_LINEAR:
     case CY_ACT_SOFTMAX: /* over a vector, below */
     case CY_ACT_LOG_SOFTMAX:

@@ -45,8 +45,10 @@ static void add_weight(builder *b, cy_node *node, const char *name, uint32_t ran
     MUST(data);
     for (uint64_t i = 0; i < count; i++)
         data[i] = random_float(&b->seed) * limit * b->scale;
-    *tensor = (cy_tensor){
-        .name = name, .rank = rank, .shape = {rows, rank == 2 ? columns : 0}, .data = data};
+    *tensor = (cy_tensor){.name = name,
+                          .rank = rank,
+                          .shape = {rows, rank == 2 ? columns : 0},
+                          .data = data};
     if (rank == 1) tensor->shape[0] = columns;
 }
 

@@ -20,14 +20,30 @@ typedef struct layer_spec {
     bool present;
 } layer_spec;
 
-#define LSTM_LAYER(units, flags) \
-    {CY_OP_LSTM, (units), (flags), CY_ACT_TANH, CY_ACT_SIGMOID, true}
-#define LSTM_ACT(units, flags, act, rec) {CY_OP_LSTM, (units), (flags), (act), (rec), true}
-#define DENSE_LAYER(units, act) {CY_OP_DENSE, (units), 0, (act), CY_ACT_LINEAR, true}
-#define EMBEDDING_LAYER(units) \
-    {CY_OP_EMBEDDING, (units), 0, CY_ACT_LINEAR, CY_ACT_LINEAR, true}
-#define ACTIVATION_LAYER(act) {CY_OP_ACTIVATION, 0, 0, (act), CY_ACT_LINEAR, true}
-#define DROPOUT_LAYER         {CY_OP_IDENTITY, 0, 0, CY_ACT_LINEAR, CY_ACT_LINEAR, true}
+#define LSTM_LAYER(units, flags)                                        \
+    {                                                                   \
+        CY_OP_LSTM, (units), (flags), CY_ACT_TANH, CY_ACT_SIGMOID, true \
+    }
+#define LSTM_ACT(units, flags, act, rec)                 \
+    {                                                    \
+        CY_OP_LSTM, (units), (flags), (act), (rec), true \
+    }
+#define DENSE_LAYER(units, act)                             \
+    {                                                       \
+        CY_OP_DENSE, (units), 0, (act), CY_ACT_LINEAR, true \
+    }
+#define EMBEDDING_LAYER(units)                                          \
+    {                                                                   \
+        CY_OP_EMBEDDING, (units), 0, CY_ACT_LINEAR, CY_ACT_LINEAR, true \
+    }
+#define ACTIVATION_LAYER(act)                              \
+    {                                                      \
+        CY_OP_ACTIVATION, 0, 0, (act), CY_ACT_LINEAR, true \
+    }
+#define DROPOUT_LAYER                                            \
+    {                                                            \
+        CY_OP_IDENTITY, 0, 0, CY_ACT_LINEAR, CY_ACT_LINEAR, true \
+    }
 
 /* A chain. Layers are named "layer0", "layer1" ... */
 typedef struct model_spec {

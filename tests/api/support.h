@@ -10,19 +10,19 @@
 typedef struct rig {
     carry_model *model;
     carry_session *session;
-    size_t in;       /* numbers per step of the input */
-    size_t out;      /* width of output 0 */
-    size_t ids;      /* 0: numbers */
-    int out_time;    /* output 0 has a time axis */
-    size_t state[8]; /* widths of the state tensors */
+    size_t in;        /* numbers per step of the input */
+    size_t out;       /* width of output 0 */
+    size_t ids;       /* 0: numbers */
+    int out_time;     /* output 0 has a time axis */
+    size_t state[32]; /* widths of the state tensors */
     size_t state_tensors;
 } rig;
 
-#define OK(call)                                                                     \
-    do {                                                                             \
-        carry_status ok_ = (call);                                                   \
-        cr_assert_eq(ok_, CARRY_OK, "%s: %s: %s", #call, carry_status_name(ok_),     \
-                     carry_error());                                                 \
+#define OK(call)                                                                 \
+    do {                                                                         \
+        carry_status ok_ = (call);                                               \
+        cr_assert_eq(ok_, CARRY_OK, "%s: %s: %s", #call, carry_status_name(ok_), \
+                     carry_error());                                             \
     } while (0)
 
 /* The call fails with `code` and leaves a sentence that holds `words`. */
@@ -69,11 +69,11 @@ void open_states(const rig *r, carry_state *states, size_t count);
 void *save(const rig *r, const carry_state *states, size_t count, size_t *bytes);
 
 /* The same bits? Names the first place that differs. */
-#define SAME_BITS(a, b, count)                                                             \
-    do {                                                                                   \
-        size_t at_ = first_difference((a), (b), (count));                                  \
-        cr_assert_eq(at_, (size_t)(count), "%s and %s differ at %zu: %.9g, %.9g", #a, #b, \
-                     at_, (double)(a)[at_], (double)(b)[at_]);                             \
+#define SAME_BITS(a, b, count)                                                        \
+    do {                                                                              \
+        size_t at_ = first_difference((a), (b), (count));                             \
+        cr_assert_eq(at_, (size_t)(count), "%s and %s differ at %zu: %.9g, %.9g", #a, \
+                     #b, at_, (double)(a)[at_], (double)(b)[at_]);                    \
     } while (0)
 size_t first_difference(const float *a, const float *b, size_t count);
 

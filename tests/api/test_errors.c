@@ -8,9 +8,10 @@
 #include <time.h>
 
 static const model_spec spec = {
-    .features = 3, .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
-static const model_spec ids = {
-    .ids = 6, .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
+    .features = 3,
+    .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
+static const model_spec ids = {.ids = 6,
+                               .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
 
 #define ROWS  2
 #define STEPS 4
@@ -37,23 +38,29 @@ static void good_open(good *g, const model_spec *of)
     g->in = (carry_array){sizeof g->in, g->x, g->r.ids ? CARRY_I32 : CARRY_F32,
                           ROWS * STEPS * g->r.in * sizeof(float)};
     g->out = (carry_array){sizeof g->out, g->y, CARRY_F32,
-                           output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof(float)};
-    g->batch = (carry_batch){.size = sizeof g->batch, .rows = ROWS, .states = g->states,
-                             .max_steps = STEPS, .inputs = &g->in, .input_count = 1,
-                             .outputs = &g->out, .output_count = 1};
+                           output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) *
+                               sizeof(float)};
+    g->batch = (carry_batch){.size = sizeof g->batch,
+                             .rows = ROWS,
+                             .states = g->states,
+                             .max_steps = STEPS,
+                             .inputs = &g->in,
+                             .input_count = 1,
+                             .outputs = &g->out,
+                             .output_count = 1};
     OK(carry_run(g->r.session, &g->batch));
     g->before = save(&g->r, g->states, ROWS, &g->bytes);
 }
 
 /* The call fails as stated and the states are byte for byte what they were. */
-#define SPOILED(g, code, words)                                                         \
-    do {                                                                                \
-        FAILS(code, words, carry_run((g).r.session, &(g).batch));                       \
-        size_t bytes_;                                                                  \
-        void *after_ = save(&(g).r, (g).states, ROWS, &bytes_);                         \
-        cr_expect(bytes_ == (g).bytes && memcmp((g).before, after_, bytes_) == 0,       \
-                  "a failed call moved a state");                                       \
-        free(after_);                                                                   \
+#define SPOILED(g, code, words)                                                   \
+    do {                                                                          \
+        FAILS(code, words, carry_run((g).r.session, &(g).batch));                 \
+        size_t bytes_;                                                            \
+        void *after_ = save(&(g).r, (g).states, ROWS, &bytes_);                   \
+        cr_expect(bytes_ == (g).bytes && memcmp((g).before, after_, bytes_) == 0, \
+                  "a failed call moved a state");                                 \
+        free(after_);                                                             \
     } while (0)
 
 static void good_close(good *g)
@@ -180,7 +187,8 @@ Test(errors, ids_out_of_range)
 
 Test(errors, more_steps_than_the_session_was_opened_for)
 {
-    model_spec back = {.features = 3, .steps = 5, .layers = {LSTM_LAYER(4, SEQUENCES | BACKWARDS)}};
+    model_spec back = {
+        .features = 3, .steps = 5, .layers = {LSTM_LAYER(4, SEQUENCES | BACKWARDS)}};
     rig r = rig_open(&back, NULL);
     carry_session_info info = {.size = sizeof info};
     OK(carry_session_get_info(r.session, &info));
@@ -307,7 +315,8 @@ Test(errors, codes_have_names_and_texts)
     cr_assert_str_eq(carry_backend_name(0), "cpu");
     cr_assert_null(carry_backend_name(99));
     const char *isa = carry_cpu_isa();
-    cr_assert(!strcmp(isa, "reference") || !strcmp(isa, "avx2") || !strcmp(isa, "avx512"), "%s", isa);
+    cr_assert(!strcmp(isa, "reference") || !strcmp(isa, "avx2") || !strcmp(isa, "avx512"),
+              "%s", isa);
 }
 
 /* ---- two threads on one session ------------------------------------------------------------- */
@@ -326,7 +335,8 @@ static void *keep_resetting(void *argument)
         carry_status status = carry_state_reset(s->r.session, state);
         if (status == CARRY_E_BUSY) {
             atomic_fetch_add(&s->busy, 1);
-            cr_assert(strstr(carry_error(), "another thread") != NULL, "%s", carry_error());
+            cr_assert(strstr(carry_error(), "another thread") != NULL, "%s",
+                      carry_error());
         } else if (status != CARRY_E_FOREIGN) {
             atomic_fetch_add(&s->other, 1);
         }

@@ -6,11 +6,12 @@
 #include <string.h>
 
 static const model_spec plain = {
-    .features = 3, .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
+    .features = 3,
+    .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}};
 static const model_spec sequence = {
     .features = 3, .layers = {LSTM_LAYER(7, SEQUENCES), DENSE_LAYER(4, CY_ACT_LINEAR)}};
-static const model_spec ids = {
-    .ids = 6, .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
+static const model_spec ids = {.ids = 6,
+                               .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
 static const model_spec three_outputs = {
     .features = 2,
     .layers = {LSTM_LAYER(4, SEQUENCES | STATES), DENSE_LAYER(3, CY_ACT_LINEAR)},
@@ -27,10 +28,12 @@ Test(run, a_state_makes_the_second_call_a_continuation)
     OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 8, .x = x, .y = whole}));
     carry_state state;
     open_states(&r, &state, 1);
-    OK(run_call(&r, &(call_spec){
-                        .rows = 1, .max_steps = 5, .states = &state, .x = x, .y = parts}));
-    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 3, .states = &state, .x = x + 15,
-                                 .y = parts}));
+    OK(run_call(
+        &r,
+        &(call_spec){.rows = 1, .max_steps = 5, .states = &state, .x = x, .y = parts}));
+    OK(run_call(
+        &r, &(call_spec){
+                .rows = 1, .max_steps = 3, .states = &state, .x = x + 15, .y = parts}));
     SAME_BITS(whole, parts, 2);
     OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 3, .x = x + 15, .y = again}));
     cr_assert_neq(first_difference(whole, again, 2), 2, "no memory at all was at work");
@@ -78,7 +81,8 @@ Test(run, reset_starts_a_row_from_zeros)
     float *x = random_input(&r, ROWS, STEPS, 1), fresh[COUNT], y[COUNT], on[COUNT];
     carry_state states[ROWS];
     open_states(&r, states, ROWS);
-    call_spec call = {.rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = fresh};
+    call_spec call = {
+        .rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = fresh};
     OK(run_call(&r, &call));
     carry_state copies[ROWS];
     for (int i = 0; i < ROWS; i++)
@@ -111,9 +115,14 @@ Test(run, a_row_of_no_steps_is_untouched)
                           {sizeof *out, h, CARRY_F32, sizeof h},
                           {sizeof *out, c, CARRY_F32, sizeof c},
                           {sizeof *out, z, CARRY_F32, sizeof z}};
-    carry_batch batch = {.size = sizeof batch, .rows = ROWS, .states = states,
-                         .max_steps = STEPS, .inputs = &in, .input_count = 1,
-                         .outputs = out, .output_count = 4};
+    carry_batch batch = {.size = sizeof batch,
+                         .rows = ROWS,
+                         .states = states,
+                         .max_steps = STEPS,
+                         .inputs = &in,
+                         .input_count = 1,
+                         .outputs = out,
+                         .output_count = 4};
     OK(carry_run(r.session, &batch));
     float h_before[4], c_before[4];
     memcpy(h_before, h, sizeof h_before);
@@ -130,7 +139,8 @@ Test(run, a_row_of_no_steps_is_untouched)
     batch.reset = reset;
     OK(carry_run(r.session, &batch));
     void *after = save(&r, states, 1, &bytes_after);
-    cr_assert(bytes == bytes_after && memcmp(before, after, bytes) == 0, "the state moved");
+    cr_assert(bytes == bytes_after && memcmp(before, after, bytes) == 0,
+              "the state moved");
     SAME_BITS(h, h_before, 4);
     SAME_BITS(c, c_before, 4);
     static const float zeros[STEPS * 4];
@@ -148,7 +158,8 @@ Test(run, every_output_of_a_model_with_several)
     enum { ROWS = 3, STEPS = 5 };
     const uint32_t steps[ROWS] = {5, 2, 4};
     float *x = random_input(&r, ROWS, STEPS, 1);
-    float y[ROWS * STEPS * 3], h[ROWS * 4], c[ROWS * 4], z[ROWS * STEPS * 4], only[ROWS * 4];
+    float y[ROWS * STEPS * 3], h[ROWS * 4], c[ROWS * 4], z[ROWS * STEPS * 4],
+        only[ROWS * 4];
     carry_state states[ROWS];
     open_states(&r, states, ROWS);
     carry_array in = {sizeof in, x, CARRY_F32, sizeof(float) * ROWS * STEPS * 2};
@@ -156,9 +167,15 @@ Test(run, every_output_of_a_model_with_several)
                           {sizeof *out, h, CARRY_F32, sizeof h},
                           {sizeof *out, c, CARRY_F32, sizeof c},
                           {sizeof *out, z, CARRY_F32, sizeof z}};
-    carry_batch batch = {.size = sizeof batch, .rows = ROWS, .states = states, .steps = steps,
-                         .max_steps = STEPS, .inputs = &in, .input_count = 1,
-                         .outputs = out, .output_count = 4};
+    carry_batch batch = {.size = sizeof batch,
+                         .rows = ROWS,
+                         .states = states,
+                         .steps = steps,
+                         .max_steps = STEPS,
+                         .inputs = &in,
+                         .input_count = 1,
+                         .outputs = out,
+                         .output_count = 4};
     OK(carry_run(r.session, &batch));
     for (int i = 0; i < ROWS; i++) {
         float got_h[4], got_c[4];
@@ -196,7 +213,8 @@ Test(run, states_inside_the_model_do_not_need_an_output)
     float *x = random_input(&r, 1, 3, 1), c[4], read[4];
     carry_state state;
     open_states(&r, &state, 1);
-    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 3, .states = &state, .x = x, .y = c}));
+    OK(run_call(
+        &r, &(call_spec){.rows = 1, .max_steps = 3, .states = &state, .x = x, .y = c}));
     OK(carry_state_read(r.session, state, 1, read, 4));
     SAME_BITS(c, read, 4);
     free(x);
@@ -238,7 +256,8 @@ Test(run, a_bad_row_gets_its_code_and_the_others_run)
     open_states(&r, states, ROWS - 1);
     float first[ROWS * ROW], y[ROWS * ROW], expected[ROWS * ROW];
     int32_t *x = random_input(&r, ROWS, STEPS, 3);
-    call_spec call = {.rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = first};
+    call_spec call = {
+        .rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = first};
     OK(run_call(&r, &call)); /* so that the states are not zeros */
 
     carry_state copies[ROWS] = {{0}};
@@ -266,12 +285,17 @@ Test(run, a_bad_row_gets_its_code_and_the_others_run)
 
     carry_status status[ROWS];
     memset(status, 0x55, sizeof status);
-    call = (call_spec){.rows = ROWS, .max_steps = STEPS, .states = mixed, .steps = steps,
-                       .x = bad, .y = y, .row_status = status};
+    call = (call_spec){.rows = ROWS,
+                       .max_steps = STEPS,
+                       .states = mixed,
+                       .steps = steps,
+                       .x = bad,
+                       .y = y,
+                       .row_status = status};
     memset(y, 0x7f, sizeof y);
     OK(run_call(&r, &call));
     static const carry_status wanted[ROWS] = {
-        CARRY_OK,          CARRY_E_STALE,   CARRY_E_FOREIGN, CARRY_OK, CARRY_E_DUPLICATE,
+        CARRY_OK,         CARRY_E_STALE, CARRY_E_FOREIGN, CARRY_OK, CARRY_E_DUPLICATE,
         CARRY_E_ARGUMENT, CARRY_E_INPUT, CARRY_E_INPUT,   CARRY_OK};
     static const float zeros[ROW];
     for (int i = 0; i < ROWS; i++) {
@@ -301,7 +325,8 @@ Test(run, bad_values_behind_a_rows_steps_are_never_read)
     int32_t x[4] = {1, 2, -5, 1000000};
     uint32_t steps = 2;
     float y[16], expected[8];
-    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 4, .steps = &steps, .x = x, .y = y}));
+    OK(run_call(
+        &r, &(call_spec){.rows = 1, .max_steps = 4, .steps = &steps, .x = x, .y = y}));
     OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 2, .x = x, .y = expected}));
     SAME_BITS(y, expected, 8);
     rig_close(&r);
@@ -321,10 +346,12 @@ Test(run, backwards_is_the_forward_layer_on_the_reversed_sequence)
         memcpy(turned + 2 * t, x + 2 * (LENGTH - 1 - t), 2 * sizeof *x);
     uint32_t steps = LENGTH;
     float y[STEPS * 5], expected[LENGTH * 5];
-    OK(run_call(&back, &(call_spec){
-                           .rows = 1, .max_steps = STEPS, .steps = &steps, .x = x, .y = y}));
-    OK(run_call(&forward,
-                &(call_spec){.rows = 1, .max_steps = LENGTH, .x = turned, .y = expected}));
+    OK(run_call(
+        &back,
+        &(call_spec){.rows = 1, .max_steps = STEPS, .steps = &steps, .x = x, .y = y}));
+    OK(run_call(
+        &forward,
+        &(call_spec){.rows = 1, .max_steps = LENGTH, .x = turned, .y = expected}));
     SAME_BITS(y, expected, LENGTH * 5);
     free(x);
     rig_close(&back);
@@ -368,8 +395,9 @@ Test(run, a_hundred_thousand_steps_stay_bounded)
     carry_session_info before = {.size = sizeof before}, after = {.size = sizeof after};
     OK(carry_session_get_info(r.session, &before));
     for (int call = 0; call < CALLS; call++) {
-        OK(run_call(&r, &(call_spec){
-                            .rows = 1, .max_steps = STEPS, .states = &state, .x = x, .y = y}));
+        OK(run_call(
+            &r, &(call_spec){
+                    .rows = 1, .max_steps = STEPS, .states = &state, .x = x, .y = y}));
         for (int i = 0; i < STEPS * 17; i++)
             cr_assert(fabsf(y[i]) <= 1, "call %d: h is %g", call, (double)y[i]);
     }
@@ -387,7 +415,8 @@ Test(run, a_hundred_thousand_steps_stay_bounded)
 
 Test(run, memory_of_a_session_does_not_grow_with_the_steps_of_a_call)
 {
-    model_spec spec = {.features = 2, .layers = {LSTM_LAYER(3, SEQUENCES), LSTM_LAYER(3, 0)}};
+    model_spec spec = {.features = 2,
+                       .layers = {LSTM_LAYER(3, SEQUENCES), LSTM_LAYER(3, 0)}};
     rig r = rig_open(&spec, NULL);
     enum { STEPS = 100000 };
     float *x = random_input(&r, 1, STEPS, 1), y[3];

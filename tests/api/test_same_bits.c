@@ -14,21 +14,25 @@ static const model_spec causal[] = {
     {.features = 2, .layers = {LSTM_LAYER(3, SEQUENCES), DENSE_LAYER(2, CY_ACT_LINEAR)}},
     {.features = 5, .layers = {LSTM_LAYER(17, SEQUENCES | NO_BIAS)}},
     {.features = 3, .layers = {LSTM_LAYER(64, SEQUENCES), LSTM_LAYER(17, SEQUENCES)}},
-    {.features = 130, .layers = {LSTM_LAYER(200, SEQUENCES), DENSE_LAYER(7, CY_ACT_SOFTMAX)}},
-    {.ids = 11, .layers = {EMBEDDING_LAYER(8), LSTM_LAYER(33, SEQUENCES), DROPOUT_LAYER,
-                           DENSE_LAYER(11, CY_ACT_SOFTMAX)}},
-    {.features = 4, .layers = {DENSE_LAYER(6, CY_ACT_TANH), LSTM_LAYER(5, SEQUENCES),
-                               ACTIVATION_LAYER(CY_ACT_LOG_SOFTMAX)}},
-    {.features = 3, .layers = {LSTM_ACT(19, SEQUENCES, CY_ACT_SOFTSIGN,
-                                        CY_ACT_HARD_SIGMOID_02),
-                               LSTM_ACT(4, SEQUENCES, CY_ACT_GELU, CY_ACT_HARD_SIGMOID_6TH)}},
+    {.features = 130,
+     .layers = {LSTM_LAYER(200, SEQUENCES), DENSE_LAYER(7, CY_ACT_SOFTMAX)}},
+    {.ids = 11,
+     .layers = {EMBEDDING_LAYER(8), LSTM_LAYER(33, SEQUENCES), DROPOUT_LAYER,
+                DENSE_LAYER(11, CY_ACT_SOFTMAX)}},
+    {.features = 4,
+     .layers = {DENSE_LAYER(6, CY_ACT_TANH), LSTM_LAYER(5, SEQUENCES),
+                ACTIVATION_LAYER(CY_ACT_LOG_SOFTMAX)}},
+    {.features = 3,
+     .layers = {LSTM_ACT(19, SEQUENCES, CY_ACT_SOFTSIGN, CY_ACT_HARD_SIGMOID_02),
+                LSTM_ACT(4, SEQUENCES, CY_ACT_GELU, CY_ACT_HARD_SIGMOID_6TH)}},
     {.features = 3, .layers = {LSTM_ACT(6, SEQUENCES, CY_ACT_SOFTMAX, CY_ACT_SOFTMAX)}},
 };
 
 static const model_spec backwards[] = {
     {.features = 3, .layers = {LSTM_LAYER(17, SEQUENCES | BACKWARDS)}},
-    {.features = 2, .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(9, SEQUENCES | BACKWARDS),
-                               LSTM_LAYER(4, SEQUENCES)}},
+    {.features = 2,
+     .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(9, SEQUENCES | BACKWARDS),
+                LSTM_LAYER(4, SEQUENCES)}},
 };
 
 #define COUNT(list) (sizeof(list) / sizeof *(list))
@@ -40,7 +44,8 @@ static float *run_alone(const rig *r, const void *x, size_t steps, void **saved,
     carry_state state;
     open_states(r, &state, 1);
     float *y = calloc(output_count(r, 1, steps, CARRY_STEPS_ALL) + 1, sizeof *y);
-    OK(run_call(r, &(call_spec){.rows = 1, .max_steps = steps, .states = &state, .x = x, .y = y}));
+    OK(run_call(r, &(call_spec){
+                       .rows = 1, .max_steps = steps, .states = &state, .x = x, .y = y}));
     *saved = save(r, &state, 1, saved_bytes);
     OK(carry_state_close(r->session, &state));
     return y;
@@ -63,8 +68,11 @@ static void check_cuts(const rig *r, size_t steps, size_t most, uint64_t seed)
     for (size_t t = 0; t < steps;) {
         size_t n = 1 + random_u64(&seed) % most;
         if (n > steps - t) n = steps - t;
-        OK(run_call(r, &(call_spec){.rows = 1, .max_steps = n, .states = &state,
-                                    .x = at_step(r, x, t), .y = cut + t * r->out}));
+        OK(run_call(r, &(call_spec){.rows = 1,
+                                    .max_steps = n,
+                                    .states = &state,
+                                    .x = at_step(r, x, t),
+                                    .y = cut + t * r->out}));
         t += n;
     }
     SAME_BITS(whole, cut, steps * r->out);
@@ -104,14 +112,19 @@ static void check_mix(const rig *r, size_t rows, size_t max_steps, uint64_t seed
     size_t row_count = max_steps * r->out;
     float *y = malloc(rows * row_count * sizeof *y);
     memset(y, 0x7f, rows * row_count * sizeof *y);
-    OK(run_call(r, &(call_spec){.rows = rows, .max_steps = max_steps, .states = states,
-                                .steps = steps, .x = x, .y = y}));
+    OK(run_call(r, &(call_spec){.rows = rows,
+                                .max_steps = max_steps,
+                                .states = states,
+                                .steps = steps,
+                                .x = x,
+                                .y = y}));
     for (size_t i = 0; i < rows; i++) {
         const float *got = y + i * row_count;
         if (steps[i] > 0) {
             void *saved;
             size_t bytes;
-            float *alone = run_alone(r, at_step(r, x, i * max_steps), steps[i], &saved, &bytes);
+            float *alone =
+                run_alone(r, at_step(r, x, i * max_steps), steps[i], &saved, &bytes);
             SAME_BITS(alone, got, steps[i] * r->out);
             if (states[i].id) {
                 size_t mixed_bytes;
@@ -175,8 +188,11 @@ static float *run_under(const model_spec *spec, const carry_session_options *opt
     *count = 2 * each + rows * state_floats;
     float *y = calloc(*count, sizeof *y);
     for (int call = 0; call < 2; call++)
-        OK(run_call(&r, &(call_spec){.rows = rows, .max_steps = max_steps, .states = states,
-                                     .steps = call ? steps : NULL, .x = x,
+        OK(run_call(&r, &(call_spec){.rows = rows,
+                                     .max_steps = max_steps,
+                                     .states = states,
+                                     .steps = call ? steps : NULL,
+                                     .x = x,
                                      .y = y + call * each}));
     float *at = y + 2 * each;
     for (size_t i = 0; i < rows; i++)
@@ -238,16 +254,19 @@ Test(same_bits, any_max_rows)
 Test(same_bits, the_length_of_the_time_axis_is_nothing)
 {
     for (size_t m = 0; m < COUNT(causal) + COUNT(backwards); m++) {
-        rig r = rig_open(m < COUNT(causal) ? &causal[m] : &backwards[m - COUNT(causal)], NULL);
+        rig r = rig_open(m < COUNT(causal) ? &causal[m] : &backwards[m - COUNT(causal)],
+                         NULL);
         enum { STEPS = 6, AXIS = 90 };
         float *x = random_input(&r, 1, AXIS, m);
-        float *y = calloc(AXIS * r.out, sizeof *y), *long_y = calloc(AXIS * r.out, sizeof *y);
+        float *y = calloc(AXIS * r.out, sizeof *y),
+              *long_y = calloc(AXIS * r.out, sizeof *y);
         OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = STEPS, .x = x, .y = y}));
         /* behind the row's steps: what must never be read */
         memset(x + STEPS * r.in, 0xff, (AXIS - STEPS) * r.in * sizeof *x);
         uint32_t steps = STEPS;
-        OK(run_call(&r, &(call_spec){
-                            .rows = 1, .max_steps = AXIS, .steps = &steps, .x = x, .y = long_y}));
+        OK(run_call(
+            &r, &(call_spec){
+                    .rows = 1, .max_steps = AXIS, .steps = &steps, .x = x, .y = long_y}));
         SAME_BITS(y, long_y, AXIS * r.out);
         free(x);
         free(y);
@@ -265,7 +284,8 @@ Test(same_bits, last_is_the_last_of_all)
         float *x = random_input(&r, ROWS, STEPS, m);
         float *all = calloc(ROWS * STEPS * r.out, sizeof *all);
         float *last = calloc(ROWS * r.out, sizeof *last);
-        call_spec call = {.rows = ROWS, .max_steps = STEPS, .steps = steps, .x = x, .y = all};
+        call_spec call = {
+            .rows = ROWS, .max_steps = STEPS, .steps = steps, .x = x, .y = all};
         OK(run_call(&r, &call));
         call.y = last;
         call.mode = CARRY_STEPS_LAST;
@@ -295,18 +315,21 @@ Test(same_bits, one_not_a_number_stays_in_its_row)
         size_t row_count = STEPS * r.out;
         float *clean = calloc(ROWS * row_count, sizeof *clean);
         float *dirty = calloc(ROWS * row_count, sizeof *dirty);
-        OK(run_call(&r, &(call_spec){.rows = ROWS, .max_steps = STEPS, .x = x, .y = clean}));
+        OK(run_call(&r,
+                    &(call_spec){.rows = ROWS, .max_steps = STEPS, .x = x, .y = clean}));
         const float poison[2] = {0.0f / 0.0f, 1.0f / 0.0f};
         x[(4 * STEPS + 2) * r.in] = poison[0];
         x[(7 * STEPS + 1) * r.in] = poison[1];
-        OK(run_call(&r, &(call_spec){.rows = ROWS, .max_steps = STEPS, .x = x, .y = dirty}));
+        OK(run_call(&r,
+                    &(call_spec){.rows = ROWS, .max_steps = STEPS, .x = x, .y = dirty}));
         for (size_t i = 0; i < ROWS; i++) {
             const float *a = clean + i * row_count, *b = dirty + i * row_count;
             if (i == 4) {
                 SAME_BITS(a, b, 2 * r.out);
                 for (size_t k = 2 * r.out; k < row_count; k++)
-                    cr_assert(b[k] != b[k], "model %zu: the NaN of row 4 got lost at %zu: %g",
-                              m, k, (double)b[k]);
+                    cr_assert(b[k] != b[k],
+                              "model %zu: the NaN of row 4 got lost at %zu: %g", m, k,
+                              (double)b[k]);
             } else if (i != 7) {
                 SAME_BITS(a, b, row_count);
             }
@@ -370,7 +393,8 @@ Test(same_bits, whatever_the_callers_flush_to_zero)
         size_t denormals = 0;
         for (size_t i = 0; i < count; i++)
             denormals += plain[i] != 0 && plain[i] < 1e-38f && plain[i] > -1e-38f;
-        cr_assert_gt(denormals, 0, "the model makes no denormal numbers: nothing was tested");
+        cr_assert_gt(denormals, 0,
+                     "the model makes no denormal numbers: nothing was tested");
         unsigned before = _mm_getcsr();
         _mm_setcsr(before | FLUSH);
         size_t flushed_count;

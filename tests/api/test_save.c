@@ -8,18 +8,22 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const model_spec spec = {
-    .features = 3,
-    .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, SEQUENCES), DENSE_LAYER(2, CY_ACT_LINEAR)}};
+static const model_spec spec = {.features = 3,
+                                .layers = {LSTM_LAYER(5, SEQUENCES),
+                                           LSTM_LAYER(4, SEQUENCES),
+                                           DENSE_LAYER(2, CY_ACT_LINEAR)}};
 
 #define STEPS 3
 #define ROWS  4
 #define COUNT (ROWS * STEPS * 2)
 
-static void advance(const rig *r, const carry_state *states, size_t rows, uint64_t seed, float *y)
+static void advance(const rig *r, const carry_state *states, size_t rows, uint64_t seed,
+                    float *y)
 {
     float *x = random_input(r, rows, STEPS, seed);
-    OK(run_call(r, &(call_spec){.rows = rows, .max_steps = STEPS, .states = states, .x = x, .y = y}));
+    OK(run_call(r,
+                &(call_spec){
+                    .rows = rows, .max_steps = STEPS, .states = states, .x = x, .y = y}));
     free(x);
 }
 
@@ -75,14 +79,18 @@ Test(save, restore_in_another_process_continues)
         carry_state again[ROWS];
         open_states(&fresh, again, ROWS);
         if (fread(data, 1, bytes, file) != bytes ||
-            carry_states_restore(fresh.session, again, ROWS, NULL, data, bytes) != CARRY_OK)
+            carry_states_restore(fresh.session, again, ROWS, NULL, data, bytes) !=
+                CARRY_OK)
             _exit(3);
         advance(&fresh, again, ROWS, 2, got);
-        _exit(fwrite(got, sizeof *got, COUNT, answer) == COUNT && fflush(answer) == 0 ? 0 : 4);
+        _exit(fwrite(got, sizeof *got, COUNT, answer) == COUNT && fflush(answer) == 0
+                  ? 0
+                  : 4);
     }
     int status;
     cr_assert_eq(waitpid(child, &status, 0), child);
-    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the other process: %d", status);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "the other process: %d",
+              status);
     rewind(answer);
     cr_assert_eq(fread(got, sizeof *got, COUNT, answer), COUNT);
     SAME_BITS(expected, got, COUNT);
@@ -192,7 +200,8 @@ Test(save, another_models_state_is_refused_and_the_difference_named)
     const struct {
         const model_spec *spec;
         const char *words;
-    } others[] = {{&wider, "layer1"}, {&other_activation, "layer0"}, {&shorter, "layer2"}};
+    } others[] = {
+        {&wider, "layer1"}, {&other_activation, "layer0"}, {&shorter, "layer2"}};
     for (size_t i = 0; i < 3; i++) {
         rig other = rig_open(others[i].spec, NULL);
         open_states(&other, target, ROWS);
@@ -233,7 +242,8 @@ Test(save, restore_takes_all_states_or_none)
     FAILS(CARRY_E_FOREIGN, "session",
           carry_states_restore(r.session, bad, ROWS, NULL, saved, bytes));
     bad[3] = stale;
-    FAILS(CARRY_E_STALE, "closed", carry_states_restore(r.session, bad, ROWS, NULL, saved, bytes));
+    FAILS(CARRY_E_STALE, "closed",
+          carry_states_restore(r.session, bad, ROWS, NULL, saved, bytes));
     bad[3] = bad[0];
     FAILS(CARRY_E_DUPLICATE, "twice",
           carry_states_restore(r.session, bad, ROWS, NULL, saved, bytes));
@@ -256,14 +266,21 @@ Test(save, arguments_are_checked)
     carry_state state;
     open_states(&r, &state, 1);
     size_t bytes = 7;
-    FAILS(CARRY_E_ARGUMENT, "NULL", carry_states_save(r.session, &state, 1, NULL, NULL, 0, NULL));
+    FAILS(CARRY_E_ARGUMENT, "NULL",
+          carry_states_save(r.session, &state, 1, NULL, NULL, 0, NULL));
     FAILS(CARRY_E_ARGUMENT, "0 states",
           carry_states_save(r.session, &state, 0, NULL, NULL, 0, &bytes));
-    FAILS(CARRY_E_ARGUMENT, "states", carry_states_save(r.session, NULL, 1, NULL, NULL, 0, &bytes));
-    FAILS(CARRY_E_ARGUMENT, "session", carry_states_save(NULL, &state, 1, NULL, NULL, 0, &bytes));
-    FAILS(CARRY_E_ARGUMENT, "NULL", carry_states_restore(r.session, &state, 1, NULL, NULL, 9));
-    FAILS(CARRY_E_ARGUMENT, "states", carry_states_restore(r.session, NULL, 1, NULL, "", 0));
-    FAILS(CARRY_E_ARGUMENT, "session", carry_states_restore(NULL, &state, 1, NULL, "", 0));
-    FAILS(CARRY_E_FORMAT, "safetensors", carry_states_restore(r.session, &state, 1, NULL, "", 0));
+    FAILS(CARRY_E_ARGUMENT, "states",
+          carry_states_save(r.session, NULL, 1, NULL, NULL, 0, &bytes));
+    FAILS(CARRY_E_ARGUMENT, "session",
+          carry_states_save(NULL, &state, 1, NULL, NULL, 0, &bytes));
+    FAILS(CARRY_E_ARGUMENT, "NULL",
+          carry_states_restore(r.session, &state, 1, NULL, NULL, 9));
+    FAILS(CARRY_E_ARGUMENT, "states",
+          carry_states_restore(r.session, NULL, 1, NULL, "", 0));
+    FAILS(CARRY_E_ARGUMENT, "session",
+          carry_states_restore(NULL, &state, 1, NULL, "", 0));
+    FAILS(CARRY_E_FORMAT, "safetensors",
+          carry_states_restore(r.session, &state, 1, NULL, "", 0));
     rig_close(&r);
 }

@@ -12,7 +12,8 @@ static const model_spec two_layers = {
 
 static void step(const rig *r, carry_state state, const float *x, float *y)
 {
-    OK(run_call(r, &(call_spec){.rows = 1, .max_steps = STEPS, .states = &state, .x = x, .y = y}));
+    OK(run_call(r, &(call_spec){
+                       .rows = 1, .max_steps = STEPS, .states = &state, .x = x, .y = y}));
 }
 
 static size_t open_count(const rig *r)
@@ -45,8 +46,9 @@ Test(state, a_new_one_is_zeros)
 
 Test(state, a_used_slot_opens_as_zeros_again)
 {
-    rig r = rig_open(&two_layers, &(carry_session_options){.size = sizeof(carry_session_options),
-                                                           .max_states = 1});
+    rig r = rig_open(
+        &two_layers,
+        &(carry_session_options){.size = sizeof(carry_session_options), .max_states = 1});
     float *x = random_input(&r, 1, STEPS, 1), first[COUNT], second[COUNT];
     carry_state state;
     for (int round = 0; round < 5; round++) {
@@ -74,7 +76,8 @@ Test(state, reset_is_as_if_just_opened)
             step(&r, state, x, again);
         OK(carry_state_reset(r.session, state));
         size_t bytes, fresh_bytes;
-        void *saved = save(&r, &state, 1, &bytes), *zeros = save(&r, &fresh, 1, &fresh_bytes);
+        void *saved = save(&r, &state, 1, &bytes),
+             *zeros = save(&r, &fresh, 1, &fresh_bytes);
         cr_assert(bytes == fresh_bytes && memcmp(saved, zeros, bytes) == 0);
         free(saved);
         free(zeros);
@@ -112,7 +115,8 @@ Test(state, a_copy_continues_then_goes_its_own_way)
     OK(carry_state_copy(r.session, state, &copy));
     OK(carry_state_close(r.session, &state));
     step(&r, copy, one, copied);
-    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = STEPS, .x = one, .y = expected}));
+    OK(run_call(&r,
+                &(call_spec){.rows = 1, .max_steps = STEPS, .x = one, .y = expected}));
     SAME_BITS(copied, expected, COUNT);
     free(x);
     rig_close(&r);
@@ -161,7 +165,8 @@ Test(state, tensors_are_checked)
     FAILS(CARRY_E_ARGUMENT, "4", carry_state_read(r.session, state, 4, values, 17));
     FAILS(CARRY_E_ARGUMENT, "4", carry_state_write(r.session, state, 4, values, 17));
     FAILS(CARRY_E_ARGUMENT, "layer0/h", carry_state_read(r.session, state, 0, values, 6));
-    FAILS(CARRY_E_ARGUMENT, "layer1/c", carry_state_write(r.session, state, 3, values, 16));
+    FAILS(CARRY_E_ARGUMENT, "layer1/c",
+          carry_state_write(r.session, state, 3, values, 16));
     FAILS(CARRY_E_ARGUMENT, "NULL", carry_state_read(r.session, state, 0, NULL, 5));
     FAILS(CARRY_E_ARGUMENT, "NULL", carry_state_write(r.session, state, 0, NULL, 5));
     rig_close(&r);
@@ -170,7 +175,8 @@ Test(state, tensors_are_checked)
 /* ---- handles -------------------------------------------------------------------------------- */
 
 /* Every function that takes a handle refuses this one with `code`. */
-static void refused(const rig *r, carry_state handle, carry_status code, const char *words)
+static void refused(const rig *r, carry_state handle, carry_status code,
+                    const char *words)
 {
     float values[17] = {0}, x[STEPS * 3] = {0}, y[COUNT];
     carry_state copy = {42}, gone = handle;
@@ -180,13 +186,13 @@ static void refused(const rig *r, carry_state handle, carry_status code, const c
     cr_expect_eq(copy.id, 0);
     FAILS(code, words, carry_state_read(r->session, handle, 0, values, 5));
     FAILS(code, words, carry_state_write(r->session, handle, 0, values, 5));
-    FAILS(code, words,
-          carry_states_save(r->session, &handle, 1, NULL, NULL, 0, &bytes));
+    FAILS(code, words, carry_states_save(r->session, &handle, 1, NULL, NULL, 0, &bytes));
     if (handle.id == 0) return; /* in a batch and to close, {0} means something else */
     FAILS(code, words, carry_state_close(r->session, &gone));
     FAILS(code, words,
-          run_call(r, &(call_spec){.rows = 1, .max_steps = STEPS, .states = &handle, .x = x,
-                                   .y = y}));
+          run_call(
+              r, &(call_spec){
+                     .rows = 1, .max_steps = STEPS, .states = &handle, .x = x, .y = y}));
 }
 
 Test(state, a_stale_handle_is_recognised)
@@ -207,8 +213,9 @@ Test(state, a_stale_handle_is_recognised)
 
 Test(state, no_handle_comes_twice)
 {
-    rig r = rig_open(&two_layers, &(carry_session_options){.size = sizeof(carry_session_options),
-                                                           .max_states = 2});
+    rig r = rig_open(
+        &two_layers,
+        &(carry_session_options){.size = sizeof(carry_session_options), .max_states = 2});
     enum { OPENS = 200000 }; /* more than a slot has generations */
     carry_state first, state;
     open_states(&r, &first, 1);
@@ -290,8 +297,9 @@ Test(state, close_takes_nothing_and_sets_nothing)
 
 Test(state, the_pool_is_full_at_max_states)
 {
-    rig r = rig_open(&two_layers, &(carry_session_options){.size = sizeof(carry_session_options),
-                                                           .max_states = 3});
+    rig r = rig_open(
+        &two_layers,
+        &(carry_session_options){.size = sizeof(carry_session_options), .max_states = 3});
     carry_state states[3], more = {42};
     open_states(&r, states, 3);
     FAILS(CARRY_E_FULL, "3", carry_state_open(r.session, &more));
@@ -338,7 +346,8 @@ Test(state, a_model_without_memory_has_states_too)
     carry_state state, copy;
     open_states(&r, &state, 1);
     float *x = random_input(&r, 1, 4, 1), with[12], without[12];
-    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 4, .states = &state, .x = x, .y = with}));
+    OK(run_call(&r, &(call_spec){
+                        .rows = 1, .max_steps = 4, .states = &state, .x = x, .y = with}));
     OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = 4, .x = x, .y = without}));
     SAME_BITS(with, without, 12);
     OK(carry_state_copy(r.session, state, &copy));
