@@ -43,7 +43,7 @@ static carry_status refuse(const char *owner, const char *key, const json_t *val
 {
     char supported[512] = "hard_sigmoid";
     size_t used = strlen(supported);
-    for (size_t i = 0; i < NAME_COUNT; i++)
+    for (size_t i = 0; i < NAME_COUNT && used < sizeof supported; i++)
         used += (size_t)snprintf(supported + used, sizeof supported - used, ", %s",
                                  names[i].name);
     return cy_fail(CARRY_E_UNSUPPORTED, "%s: %s is %s; supported are %s", owner, key,

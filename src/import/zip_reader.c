@@ -29,8 +29,10 @@ carry_status cy_zip_open(cy_zip **archive, const void *data, size_t bytes)
     }
     carry_status status = CARRY_OK;
     if (!(*archive)->zip) {
-        status = cy_fail(CARRY_E_FORMAT, "the archive is damaged or truncated: %s",
-                         zip_error_strerror(&error));
+        status = zip_error_code_zip(&error) == ZIP_ER_EXISTS
+                     ? cy_fail(CARRY_E_FORMAT, "the archive has two members of one name")
+                     : cy_fail(CARRY_E_FORMAT, "the archive is damaged or truncated: %s",
+                               zip_error_strerror(&error));
         cy_zip_close(archive);
     }
     zip_error_fini(&error);
@@ -53,8 +55,8 @@ static carry_status find(cy_zip *archive, const char *name, zip_int64_t *index)
     for (zip_int64_t i = 0; i < count; i++) {
         const char *member = zip_get_name(archive->zip, (zip_uint64_t)i, ZIP_FL_ENC_RAW);
         if (!member || strcmp(member, name) != 0) continue;
-        CY_CHECK(*index < 0, CARRY_E_FORMAT, "the archive has two members named '%s'",
-                 name);
+        CY_CHECK(*index < 0, CARRY_E_FORMAT,
+                 "the archive has two members of one name: '%s'", name);
         *index = i;
     }
     return CARRY_OK;

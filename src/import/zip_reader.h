@@ -1,6 +1,6 @@
 /* Members of a zip archive in memory, read whole. The one place that names libzip.
  *
- * Refused: two members of one name where one of them is asked for, encryption, methods but store and
+ * Refused: two members of one name, encryption, methods but store and
  * deflate, a wrong checksum or length, headers that contradict each other, and members that grow
  * a hundredfold beyond 256 MiB. */
 #ifndef CY_IMPORT_ZIP_READER_H

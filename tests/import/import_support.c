@@ -35,12 +35,16 @@ blob golden_read(const char *name)
 
 static uint32_t crc32_of(const unsigned char *data, size_t bytes)
 {
-    uint32_t crc = 0xffffffff;
-    for (size_t i = 0; i < bytes; i++) {
-        crc ^= data[i];
+    static uint32_t table[256];
+    for (uint32_t i = 0; !table[255] && i < 256; i++) {
+        uint32_t entry = i;
         for (int bit = 0; bit < 8; bit++)
-            crc = crc >> 1 ^ (crc & 1 ? 0xedb88320 : 0);
+            entry = entry >> 1 ^ (entry & 1 ? 0xedb88320 : 0);
+        table[i] = entry;
     }
+    uint32_t crc = 0xffffffff;
+    for (size_t i = 0; i < bytes; i++)
+        crc = crc >> 8 ^ table[(crc ^ data[i]) & 0xff];
     return ~crc;
 }
 
