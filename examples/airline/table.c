@@ -26,14 +26,14 @@ static int read_npy(const char *path, float *values, int capacity)
     if (!file) return fail(path, "cannot be opened");
     unsigned char start[10];
     char header[1024] = "";
-    int rows = 0, count = -1;
+    int rows = 0, end = 0, count = -1; /* end: set where the whole pattern fits */
     if (fread(start, 1, 10, file) == 10 && memcmp(start, "\x93NUMPY\x01", 7) == 0) {
         size_t length = start[8] | (size_t)start[9] << 8;
         if (length < sizeof header && fread(header, 1, length, file) == length) {
             const char *shape = strstr(header, "'shape': (");
             if (shape && strstr(header, "'<f4'") && !strstr(header, "True") &&
-                sscanf(shape, "'shape': (%d, 1)", &rows) == 1 && rows > 0 &&
-                rows <= capacity &&
+                sscanf(shape, "'shape': (%d, 1)%n", &rows, &end) == 1 && end > 0 &&
+                rows > 0 && rows <= capacity &&
                 fread(values, sizeof *values, (size_t)rows, file) == (size_t)rows)
                 count = rows;
         }
