@@ -1,0 +1,273 @@
+/* How well does a character model predict a text, with its memory and without?
+ *
+ *     charlm_score [-r rows] [-c chunk] [-w window] [-k every] [-t threads]
+ *                  MODEL.carry VOCAB.json TEXT
+ *
+ * The text is cut into `rows` equal parts (lanes) that one call advances together, and scored in
+ * bits per character, -log2 of the probability the model gave to the character that came:
+ *
+ *   stateful    every lane keeps its state from call to call; a call feeds `chunk` new characters
+ *   windows     no state: every `window` characters the network starts again from zeros
+ *   fed again   no state: before each character its last `window` characters are fed again, and
+ *               only the last answer counts; `every` > 1 scores each every-th character only
+ *
+ * All three see the same lanes with the same number of rows in a call. The rate counts characters
+ * scored per second of carry_run. */
+#define _POSIX_C_SOURCE 200809L
+#include <carry/carry.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum way { STATEFUL, WINDOWS, FED_AGAIN };
+
+struct job {
+    carry_session *session;
+    carry_state *states; /* [rows] */
+    const int32_t
+        *ids; /* [rows * length + 1]: the text, and what follows its last character */
+    size_t rows, length; /* length: characters fed per lane */
+    size_t chunk, window, every;
+    size_t width;         /* characters in the vocabulary */
+    int32_t *input;       /* [rows, steps of one call] */
+    float *probabilities; /* [rows, steps of one call, width] */
+};
+
+struct score {
+    double bits, seconds;
+    size_t characters;
+};
+
+static void fail(const char *subject, const char *what)
+{
+    fprintf(stderr, "charlm_score: %s: %s\n", subject, what);
+    exit(1);
+}
+
+static void check(carry_status status)
+{
+    if (status != CARRY_OK) fail(carry_status_name(status), carry_error());
+}
+
+static void *get(size_t count, size_t bytes)
+{
+    void *memory = calloc(count, bytes);
+    if (!memory) fail("memory", "there is not enough");
+    return memory;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static size_t smaller(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Fills id_of[byte]; -1: not in the vocabulary. Returns the number of characters in it. */
+static size_t read_vocabulary(const char *path, int32_t id_of[256])
+{
+    json_error_t error;
+    json_t *array = json_load_file(path, 0, &error);
+    if (!array) fail(path, error.text);
+    if (!json_is_array(array)) fail(path, "is not a JSON array of strings");
+    for (int i = 0; i < 256; i++)
+        id_of[i] = -1;
+    size_t count = json_array_size(array);
+    for (size_t i = 0; i < count; i++) {
+        const char *text = json_string_value(json_array_get(array, i));
+        if (!text || strlen(text) != 1)
+            fail(path, "holds something other than single bytes");
+        id_of[(unsigned char)text[0]] = (int32_t)i;
+    }
+    json_decref(array);
+    return count;
+}
+
+/* Returns the text as ids, [*count]. */
+static int32_t *read_text(const char *path, const int32_t id_of[256], size_t *count)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) fail(path, "cannot be opened");
+    size_t n = 0, capacity = 1 << 16;
+    int32_t *ids = get(capacity, sizeof *ids);
+    for (int c; (c = getc(file)) != EOF; n++) {
+        if (n == capacity) {
+            int32_t *more = realloc(ids, (capacity *= 2) * sizeof *ids);
+            if (!more) fail("memory", "there is not enough");
+            ids = more;
+        }
+        if ((ids[n] = id_of[c]) < 0) {
+            fprintf(stderr,
+                    "charlm_score: %s: byte %zu (0x%02x) is not in the vocabulary\n",
+                    path, n, c);
+            exit(1);
+        }
+    }
+    if (ferror(file)) fail(path, "cannot be read");
+    fclose(file);
+    *count = n;
+    return ids;
+}
+
+static struct score run(const struct job *job, enum way way)
+{
+    struct score score = {0};
+    size_t stride = way == STATEFUL  ? job->chunk
+                    : way == WINDOWS ? job->window
+                                     : job->every;
+    for (size_t t = 0; t < job->length; t += stride) {
+        /* feed [from, from + steps) of each lane and score its last `scored` answers */
+        size_t from = t, steps, scored;
+        if (way == FED_AGAIN) {
+            steps = smaller(job->window, t + 1);
+            from = t + 1 - steps;
+            scored = 1;
+        } else {
+            scored = steps = smaller(stride, job->length - t);
+        }
+        for (size_t r = 0; r < job->rows; r++)
+            memcpy(job->input + r * steps, job->ids + r * job->length + from,
+                   steps * sizeof *job->input);
+
+        carry_array in = {sizeof in, job->input, CARRY_I32,
+                          job->rows * steps * sizeof *job->input};
+        carry_array out = {sizeof out, job->probabilities, CARRY_F32,
+                           job->rows * scored * job->width * sizeof(float)};
+        carry_batch batch = {.size = sizeof batch,
+                             .rows = job->rows,
+                             .states = way == STATEFUL ? job->states : NULL,
+                             .max_steps = steps,
+                             .inputs = &in,
+                             .input_count = 1,
+                             .outputs = &out,
+                             .output_count = 1,
+                             .mode =
+                                 way == FED_AGAIN ? CARRY_STEPS_LAST : CARRY_STEPS_ALL};
+        double began = now();
+        check(carry_run(job->session, &batch));
+        score.seconds += now() - began;
+
+        for (size_t r = 0; r < job->rows; r++)
+            for (size_t s = 0; s < scored; s++) {
+                size_t came = (size_t)job->ids[r * job->length + t + s + 1];
+                score.bits -=
+                    log2(job->probabilities[(r * scored + s) * job->width + came]);
+            }
+        score.characters += job->rows * scored;
+    }
+    return score;
+}
+
+static size_t positive(const char *text, char option)
+{
+    char *end, name[] = {'-', option, '\0'};
+    long value = strtol(text, &end, 10);
+    if (*end || end == text || value < 1 || value > 1000000) {
+        fprintf(stderr, "charlm_score: %s needs a whole number from 1 on, not \"%s\"\n",
+                name, text);
+        exit(2);
+    }
+    return (size_t)value;
+}
+
+int main(int argc, char **argv)
+{
+    struct job job = {.rows = 8, .chunk = 64, .window = 32, .every = 1};
+    size_t threads = 0; /* what the machine offers */
+    for (int option; (option = getopt(argc, argv, "r:c:w:k:t:")) != -1;)
+        switch (option) {
+        case 'r':
+            job.rows = positive(optarg, 'r');
+            break;
+        case 'c':
+            job.chunk = positive(optarg, 'c');
+            break;
+        case 'w':
+            job.window = positive(optarg, 'w');
+            break;
+        case 'k':
+            job.every = positive(optarg, 'k');
+            break;
+        case 't':
+            threads = positive(optarg, 't');
+            break;
+        default:
+            return 2;
+        }
+    if (argc - optind != 3) {
+        fprintf(stderr, "usage: charlm_score [-r rows] [-c chunk] [-w window] [-k every] "
+                        "[-t threads] "
+                        "MODEL.carry VOCAB.json TEXT\n");
+        return 2;
+    }
+    const char *path = argv[optind];
+    int32_t id_of[256];
+    size_t characters;
+    job.width = read_vocabulary(argv[optind + 1], id_of);
+    int32_t *ids = read_text(argv[optind + 2], id_of, &characters);
+    if (characters < job.rows + 1)
+        fail(argv[optind + 2], "has fewer characters than rows");
+    job.ids = ids;
+    job.length = (characters - 1) / job.rows;
+
+    carry_model *model = NULL;
+    carry_port_info in = {.size = sizeof in}, out = {.size = sizeof out};
+    carry_model_info info = {.size = sizeof info};
+    check(carry_model_open(&model, path, NULL));
+    check(carry_model_get_info(model, &info));
+    check(carry_model_get_input(model, 0, &in));
+    check(carry_model_get_output(model, 0, &out));
+    if (info.inputs != 1 || (size_t)in.ids != job.width ||
+        (size_t)out.width != job.width || !out.has_time)
+        fail(path, "does not give one answer per character of this vocabulary");
+
+    carry_session_options options = {.size = sizeof options,
+                                     .threads = (uint32_t)threads};
+    check(carry_session_open(&job.session, model, &options));
+    job.states = get(job.rows, sizeof *job.states);
+    for (size_t r = 0; r < job.rows; r++)
+        check(carry_state_open(job.session, &job.states[r]));
+    size_t most = smaller(job.chunk > job.window ? job.chunk : job.window, job.length);
+    job.input = get(job.rows * most, sizeof *job.input);
+    job.probabilities = get(job.rows * most * job.width, sizeof *job.probabilities);
+
+    static const char *const names[] = {"stateful", "windows", "fed again"};
+    char fed[48];
+    double stateful_rate = 0.0;
+    printf("%zu characters, %zu rows of %zu, %s on %s\n\n", characters, job.rows,
+           job.length, info.name, info.device);
+    printf("%-10s  %-34s  %9s  %12s  %9s\n", "", "fed in one call, per row", "bits/char",
+           "characters/s", "of first");
+    for (enum way way = STATEFUL; way <= FED_AGAIN; way++) {
+        struct score score = run(&job, way);
+        double rate = (double)score.characters / score.seconds;
+        if (way == STATEFUL) {
+            stateful_rate = rate;
+            snprintf(fed, sizeof fed, "the next %zu, memory kept", job.chunk);
+        } else if (way == WINDOWS) {
+            snprintf(fed, sizeof fed, "the next %zu, from zeros", job.window);
+        } else {
+            snprintf(fed, sizeof fed, "the last %zu, for one more", job.window);
+        }
+        printf("%-10s  %-34s  %9.4f  %12.0f  %9.3f\n", names[way], fed,
+               score.bits / (double)score.characters, rate, rate / stateful_rate);
+        fflush(stdout);
+    }
+
+    free(job.probabilities);
+    free(job.input);
+    free(job.states);
+    free(ids);
+    carry_session_close(&job.session);
+    carry_model_close(&model);
+    return 0;
+}
