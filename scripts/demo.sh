@@ -15,7 +15,7 @@ carry=build/release/carry
 example=examples/charlm
 model=build/demo/charlm.carry
 mkdir -p build/demo
-echo "running on the CPU ($("$carry" --version | sed -n 's/.*instruction set: *//p')); for a GPU the CUDA backend is missing: it is not there yet"
+echo "running on the CPU ($("$carry" --version | sed -n 's/.*instruction set: *//p')); a GPU would not be used, carry has no CUDA backend yet"
 echo
 "$carry" convert "$example/charlm.keras" "$model"
 cp "$example/charlm.vocab.json" build/demo/charlm.vocab.json
