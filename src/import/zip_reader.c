@@ -23,16 +23,15 @@ carry_status cy_zip_open(cy_zip **archive, const void *data, size_t bytes)
     zip_error_init(&error);
     zip_source_t *source = zip_source_buffer_create(data, bytes, 0, &error);
     if (source) {
-        (*archive)->zip =
-            zip_open_from_source(source, ZIP_RDONLY | ZIP_CHECKCONS, &error);
+        /* No ZIP_CHECKCONS: it refuses what Info-ZIP writes into a pipe. The directory is believed, as
+         * Python does; lengths and checksums are held against the data. */
+        (*archive)->zip = zip_open_from_source(source, ZIP_RDONLY, &error);
         if (!(*archive)->zip) zip_source_free(source);
     }
     carry_status status = CARRY_OK;
     if (!(*archive)->zip) {
-        status = zip_error_code_zip(&error) == ZIP_ER_EXISTS
-                     ? cy_fail(CARRY_E_FORMAT, "the archive has two members of one name")
-                     : cy_fail(CARRY_E_FORMAT, "the archive is damaged or truncated: %s",
-                               zip_error_strerror(&error));
+        status = cy_fail(CARRY_E_FORMAT, "the archive is damaged or truncated: %s",
+                         zip_error_strerror(&error));
         cy_zip_close(archive);
     }
     zip_error_fini(&error);

@@ -1,8 +1,7 @@
 /* Members of a zip archive in memory, read whole. The one place that names libzip.
  *
- * Refused: two members of one name, encryption, methods but store and
- * deflate, a wrong checksum or length, headers that contradict each other, and members that grow
- * a hundredfold beyond 256 MiB. */
+ * Refused: two members of the name asked for, encryption, methods but store and deflate, a wrong
+ * checksum or length, and members that grow a hundredfold beyond 256 MiB. */
 #ifndef CY_IMPORT_ZIP_READER_H
 #define CY_IMPORT_ZIP_READER_H
 

@@ -145,9 +145,27 @@ def copy_members(source, target, compression, change=lambda name, data: data):
             new.writestr(member, change(member, old.read(member)))
 
 
+class Pipe(io.RawIOBase):
+    """A file that cannot go back, for which a zip writer puts lengths behind the data."""
+
+    def __init__(self, path):
+        self.file = open(path, "wb")
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        return self.file.write(data)
+
+    def close(self):
+        self.file.close()
+
+
 def rewrite_deflated(name, of):
     source, target = same(name, of)
-    copy_members(source, target, zipfile.ZIP_DEFLATED)
+    pipe = Pipe(target)
+    copy_members(source, pipe, zipfile.ZIP_DEFLATED)
+    pipe.close()
 
 
 def rewrite_dependencies(name, of, step):
