@@ -25,9 +25,29 @@ void cy_model_release(carry_model *model)
     cy_free(model);
 }
 
+/* Files of other frameworks that people will try first: "not a safetensors file" would not help them. */
+static carry_status refuse_foreign(const void *data, size_t bytes)
+{
+    static const struct {
+        const char *magic, *what;
+    } known[] = {{"PK\003\004", "a zip archive, as Keras 3 writes (.keras)"},
+                 {"\211HDF\r\n\032\n", "an HDF5 file, as Keras writes (.h5)"}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        size_t length = strlen(known[i].magic);
+        CY_CHECK(
+            bytes < length || memcmp(data, known[i].magic, length) != 0,
+            CARRY_E_UNSUPPORTED,
+            "this is %s; the runtime opens carry's own files: convert it with `carry "
+            "convert` or libcarry_import",
+            known[i].what);
+    }
+    return CARRY_OK;
+}
+
 static carry_status open_model(carry_model *model, const void *data, size_t bytes,
                                const carry_model_options *options)
 {
+    CY_TRY(refuse_foreign(data, bytes));
     CY_TRY(cy_backend_find(options->device, &model->backend));
     CY_TRY(cy_graph_read(&model->graph, data, bytes));
     CY_TRY(model->backend->model_open(model->graph, &model->device_model));

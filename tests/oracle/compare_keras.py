@@ -686,9 +686,9 @@ def main():
             case.check()
             passed += 1
             worst = max(worst, case.worst)
-        except Failure as failure:
+        except Exception as failure:  # Keras' own exceptions too: such a model has not passed
             failed += 1
-            print(f"model {index} FAILED: {failure}\n    plan {case.plan}\n"
+            print(f"model {index} FAILED: {type(failure).__name__}: {failure}\n    plan {case.plan}\n"
                   f"    last {case.commands[-1] if case.commands else '(none)'}", flush=True)
             if options.keep:
                 shutil.copytree(folder, options.keep / str(index), dirs_exist_ok=True)

@@ -1,0 +1,340 @@
+/* Memory: every allocation of ours in every open fails once, leaving a sentence, a NULL handle and no
+ * leak; and carry_run and carry_state_reset allocate nothing at all.
+ *
+ * Linked with --wrap for cy_alloc, cy_free and the C library's allocators: the calls of the objects of
+ * carry go through the counters below. */
+#include "support.h"
+
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static atomic_long ours, live,
+    fail_at; /* fail_at: number of the allocation to fail, 0: none */
+static atomic_long libc_calls;
+
+void *__real_cy_alloc(size_t bytes);
+void __real_cy_free(void *block);
+void *__wrap_cy_alloc(size_t bytes);
+void __wrap_cy_free(void *block);
+
+void *__wrap_cy_alloc(size_t bytes)
+{
+    long number = atomic_fetch_add(&ours, 1) + 1;
+    if (number == atomic_load(&fail_at)) return NULL;
+    void *block = __real_cy_alloc(bytes);
+    if (block) atomic_fetch_add(&live, 1);
+    return block;
+}
+
+void __wrap_cy_free(void *block)
+{
+    if (block) atomic_fetch_sub(&live, 1);
+    __real_cy_free(block);
+}
+
+#define COUNTED(type, name, parameters, arguments) \
+    type __real_##name parameters;                 \
+    type __wrap_##name parameters;                 \
+    type __wrap_##name parameters                  \
+    {                                              \
+        atomic_fetch_add(&libc_calls, 1);          \
+        return __real_##name arguments;            \
+    }
+COUNTED(void *, malloc, (size_t bytes), (bytes))
+COUNTED(void *, calloc, (size_t count, size_t bytes), (count, bytes))
+COUNTED(void *, realloc, (void *block, size_t bytes), (block, bytes))
+COUNTED(void *, aligned_alloc, (size_t align, size_t bytes), (align, bytes))
+COUNTED(int, posix_memalign, (void **block, size_t align, size_t bytes),
+        (block, align, bytes))
+
+static const model_spec specs[] = {
+    {.features = 3,
+     .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(40, 0),
+                DENSE_LAYER(2, CY_ACT_TANH)}},
+    {.ids = 50,
+     .layers = {EMBEDDING_LAYER(8), LSTM_LAYER(17, SEQUENCES),
+                DENSE_LAYER(50, CY_ACT_SOFTMAX)}},
+    {.features = 2,
+     .layers = {LSTM_LAYER(5, SEQUENCES | BACKWARDS),
+                LSTM_ACT(5, SEQUENCES, CY_ACT_SOFTMAX, CY_ACT_RELU)}},
+};
+#define SPECS (sizeof specs / sizeof *specs)
+
+/* Fails the first, second ... allocation of `action` until it succeeds; says how many there were. */
+typedef struct attempt {
+    carry_status (*action)(void *);
+    void (*undo)(void *); /* after success */
+    int (*is_clean)(void *);
+    void *argument;
+    long
+        may_keep; /* blocks that a failure may leave with their owner, who frees them when it closes */
+} attempt;
+
+static long fail_each(const attempt *a)
+{
+    for (long number = 1;; number++) {
+        long before = atomic_load(&live);
+        atomic_store(&ours, 0);
+        atomic_store(&fail_at, number);
+        carry_status status = a->action(a->argument);
+        bool reached = atomic_load(&ours) >= number;
+        atomic_store(&fail_at, 0);
+        if (!reached) {
+            OK(status);
+            a->undo(a->argument);
+            return number - 1;
+        }
+        cr_assert_eq(status, CARRY_E_MEMORY, "allocation %ld: %s", number,
+                     carry_status_name(status));
+        cr_assert(strstr(carry_error(), "memory") != NULL, "allocation %ld: %s", number,
+                  carry_error());
+        cr_assert(a->is_clean(a->argument), "allocation %ld: the handle is not NULL",
+                  number);
+        long more = atomic_load(&live) - before;
+        cr_assert(more >= 0 && more <= a->may_keep, "allocation %ld: %ld blocks leaked",
+                  number, more);
+    }
+}
+
+typedef struct opened {
+    const void *data;
+    size_t bytes;
+    carry_model *model;
+    carry_session_options options;
+    carry_session *session;
+    carry_state state, source;
+    void *buffer;
+    size_t capacity;
+} opened;
+
+static carry_status open_model(void *argument)
+{
+    opened *o = argument;
+    o->model = argument;
+    return carry_model_open_bytes(&o->model, o->data, o->bytes, NULL);
+}
+static int no_model(void *argument)
+{
+    return ((opened *)argument)->model == NULL;
+}
+static void close_model(void *argument)
+{
+    carry_model_close(&((opened *)argument)->model);
+}
+
+Test(alloc, every_allocation_of_a_model)
+{
+    for (size_t i = 0; i < SPECS; i++) {
+        opened o = {0};
+        void *data = build_bytes(&specs[i], &o.bytes);
+        /* unaligned, so that weights are copied as well */
+        char *shifted = malloc(o.bytes + 2);
+        memcpy(shifted + 1, data, o.bytes);
+        cy_free(data);
+        o.data = shifted + 1;
+        long before = atomic_load(&live);
+        long count = fail_each(&(attempt){open_model, close_model, no_model, &o, 0});
+        cr_assert_geq(count, 3, "%ld allocations", count);
+        cr_assert_eq(atomic_load(&live), before, "a closed model leaves blocks behind");
+        free(shifted);
+    }
+}
+
+static carry_status open_session(void *argument)
+{
+    opened *o = argument;
+    o->session = argument;
+    return carry_session_open(&o->session, o->model, &o->options);
+}
+static int no_session(void *argument)
+{
+    return ((opened *)argument)->session == NULL;
+}
+static void close_session(void *argument)
+{
+    carry_session_close(&((opened *)argument)->session);
+}
+
+Test(alloc, every_allocation_of_a_session)
+{
+    for (size_t i = 0; i < SPECS; i++)
+        for (uint32_t threads = 1; threads <= 3; threads += 2) {
+            opened o = {.model = build_model(&specs[i]),
+                        .options = {.size = sizeof o.options, .threads = threads}};
+            long before = atomic_load(&live);
+            long count =
+                fail_each(&(attempt){open_session, close_session, no_session, &o, 0});
+            cr_assert_geq(count, 2, "%ld allocations", count);
+            cr_assert_eq(atomic_load(&live), before,
+                         "a closed session leaves blocks behind");
+            carry_model_close(&o.model);
+            cr_assert_eq(atomic_load(&live), 0);
+        }
+}
+
+static carry_status open_state(void *argument)
+{
+    opened *o = argument;
+    o->state.id = 42;
+    return o->source.id ? carry_state_copy(o->session, o->source, &o->state)
+                        : carry_state_open(o->session, &o->state);
+}
+static int no_state(void *argument)
+{
+    return ((opened *)argument)->state.id == 0;
+}
+static void keep_state(void *argument)
+{
+    (void)argument;
+}
+
+Test(alloc, every_allocation_of_a_state)
+{
+    for (size_t i = 0; i < SPECS; i++)
+        for (int copy = 0; copy < 2; copy++) {
+            opened o = {.model = build_model(&specs[i])};
+            OK(carry_session_open(&o.session, o.model, NULL));
+            if (copy) /* fill the pool's first chunk, so that the copy must grow it */
+                do {
+                    atomic_store(&ours, 0);
+                    carry_state state;
+                    OK(carry_state_open(o.session, &state));
+                    if (atomic_load(&ours) && o.source.id) break;
+                    o.source = state;
+                } while (1);
+            /* opens until one allocates; each of its allocations is then failed in turn */
+            long count = 0;
+            for (int opens = 0; opens < 20000 && count == 0; opens++)
+                count = fail_each(&(attempt){open_state, keep_state, no_state, &o, 1});
+            cr_assert_gt(count, 0, "no open of a state ever allocated");
+            carry_session_close(&o.session);
+            carry_model_close(&o.model);
+            cr_assert_eq(atomic_load(&live), 0);
+        }
+}
+
+static carry_status save_state(void *argument)
+{
+    opened *o = argument;
+    return carry_states_save(o->session, &o->state, 1, NULL, o->buffer, o->capacity,
+                             &o->bytes);
+}
+static carry_status restore_state(void *argument)
+{
+    opened *o = argument;
+    return carry_states_restore(o->session, &o->state, 1, NULL, o->buffer, o->capacity);
+}
+static int always(void *argument)
+{
+    (void)argument;
+    return 1;
+}
+
+Test(alloc, every_allocation_of_saving_and_restoring)
+{
+    opened o = {.model = build_model(&specs[0])};
+    OK(carry_session_open(&o.session, o.model, NULL));
+    OK(carry_state_open(o.session, &o.state));
+    float h[5] = {1, 2, 3, 4, 5}, back[5], other[5] = {9, 9, 9, 9, 9};
+    OK(carry_state_write(o.session, o.state, 0, h, 5));
+    OK(carry_states_save(o.session, &o.state, 1, NULL, NULL, 0, &o.bytes));
+    o.capacity = o.bytes;
+    o.buffer = malloc(o.capacity);
+    long saving = fail_each(&(attempt){save_state, keep_state, always, &o, 0});
+    cr_assert_gt(saving, 0);
+    OK(save_state(&o));
+    OK(carry_state_write(o.session, o.state, 0, other, 5));
+    /* a restore that failed has changed nothing; the one that succeeds has changed all */
+    atomic_store(&ours, 0);
+    atomic_store(&fail_at, 1);
+    carry_status status = restore_state(&o);
+    atomic_store(&fail_at, 0);
+    cr_assert_eq(status, CARRY_E_MEMORY);
+    OK(carry_state_read(o.session, o.state, 0, back, 5));
+    SAME_BITS(back, other, 5);
+    long restoring = fail_each(&(attempt){restore_state, keep_state, always, &o, 0});
+    cr_assert_gt(restoring, 0);
+    OK(carry_state_read(o.session, o.state, 0, back, 5));
+    SAME_BITS(back, h, 5);
+    free(o.buffer);
+    carry_session_close(&o.session);
+    carry_model_close(&o.model);
+    cr_assert_eq(atomic_load(&live), 0);
+}
+
+Test(alloc, run_and_reset_allocate_nothing)
+{
+    enum { ROWS = 70, STEPS = 30 };
+    for (size_t i = 0; i < SPECS; i++)
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            carry_session_options options = {
+                .size = sizeof options, .threads = threads, .max_steps = STEPS};
+            rig r = rig_open(&specs[i], &options);
+            carry_state states[ROWS];
+            open_states(&r, states, ROWS);
+            float *x = random_input(&r, ROWS, STEPS, i);
+            float *y =
+                malloc(output_count(&r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof *y);
+            uint32_t steps[ROWS];
+            carry_status status[ROWS];
+            for (int row = 0; row < ROWS; row++)
+                steps[row] = (uint32_t)(row * 7) % (STEPS + 1);
+            call_spec call = {
+                .rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = y};
+            carry_state foreign = {1};
+            atomic_store(&ours, 0);
+            atomic_store(&libc_calls, 0);
+            carry_status all[6];
+            all[0] = run_call(&r, &call);
+            call.steps = steps;
+            all[1] = run_call(&r, &call);
+            call.row_status = status;
+            states[1] = foreign; /* a row that is refused, sentence included */
+            all[2] = run_call(&r, &call);
+            all[3] = carry_state_reset(r.session, states[0]);
+            all[4] = carry_state_reset(r.session, foreign);
+            call.states = NULL;
+            all[5] = run_call(&r, &call);
+            long own = atomic_load(&ours), libc = atomic_load(&libc_calls);
+            cr_assert_eq(own, 0, "%ld allocations of ours", own);
+            cr_assert_eq(libc, 0, "%ld allocations through the C library", libc);
+            for (int k = 0; k < 6; k++)
+                cr_assert_eq(all[k], k == 4 ? CARRY_E_FOREIGN : CARRY_OK, "call %d: %s",
+                             k, carry_error());
+            free(x);
+            free(y);
+            rig_close(&r);
+        }
+}
+
+Test(alloc, the_counters_count)
+{
+    /* the wraps are linked in: otherwise the test above could not fail */
+    atomic_store(&ours, 0);
+    atomic_store(&libc_calls, 0);
+    carry_model *model = build_model(&specs[0]);
+    cr_assert_gt(atomic_load(&ours), 0);
+    cr_assert_gt(atomic_load(&libc_calls), 0);
+    cr_assert_gt(atomic_load(&live), 0);
+    carry_model_close(&model);
+    cr_assert_eq(atomic_load(&live), 0);
+}
+
+Test(alloc, a_session_too_large_for_memory_says_how_many_bytes)
+{
+    model_spec spec = {.features = 2, .layers = {LSTM_LAYER(200, SEQUENCES | BACKWARDS)}};
+    carry_model *model = build_model(&spec);
+    carry_session *session = NULL;
+    carry_session_options options = {.size = sizeof options,
+                                     .threads = 1,
+                                     .max_rows = 1u << 20,
+                                     .max_steps = 1u << 24};
+    FAILS(CARRY_E_MEMORY, "bytes", carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    carry_model_close(&model);
+    cr_assert_eq(atomic_load(&live), 0);
+}
