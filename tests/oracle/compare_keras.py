@@ -281,7 +281,9 @@ def build_explicit(K, plan, weights):
             value = tensors[k, 0] = make_layer(K, plan, kind, args)(value)
             continue
         args.update(stateful=False, unroll=False, return_state=True)
-        state = [K.Input(shape=(args["units"],)) for _ in range(2)]
+        # Keras 2 adds a state to what it computes in, without a cast
+        dtype = (plan["dtype"] or "float32").replace("mixed_", "") if K is keras2 else None
+        state = [K.Input(shape=(args["units"],), dtype=dtype) for _ in range(2)]
         y, h, c = make_layer(K, plan, kind, args)(value, initial_state=state)
         tensors[k, 0], tensors[k, 1], tensors[k, 2] = value, _, _ = y, h, c
         inputs += state
@@ -331,7 +333,8 @@ class Explicit:
         return [np.zeros((rows, u), np.float32) for u in self.units for _ in range(2)]
 
     def call(self, x, state):
-        outputs = as_list(self.model([x, *state], training=False))
+        fed = [tf.cast(v, i.dtype) for v, i in zip([x, *state], self.model.inputs)]
+        outputs = as_list(self.model(fed, training=False))
         outputs = [as_f32(y) for y in outputs]
         count = len(self.plan["outputs"])
         return outputs[:count], outputs[count:]
