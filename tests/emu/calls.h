@@ -55,7 +55,7 @@ struct Copy {
     unsigned bytes, source_bytes;
     bool
         sampled; /* data was read when the copy was issued, else it is read at the wait */
-    unsigned char data[16];
+    alignas(16) unsigned char data[16];
     unsigned group;
 };
 void copy_push(const Copy &copy);

@@ -53,6 +53,23 @@ inline unsigned schedules(unsigned otherwise)
     return (unsigned)number_from("EMU_SCHEDULES", otherwise);
 }
 
+/* For the scenarios: `return WRONG;` is false, and tells where. */
+#define WRONG check::wrong_at(__FILE__, __LINE__)
+inline std::string where_wrong;
+
+inline bool wrong_at(const char *file, int line)
+{
+    const char *name = strrchr(file, '/');
+    where_wrong =
+        std::string("wrong at ") + (name ? name + 1 : file) + ":" + std::to_string(line);
+    return false;
+}
+
+inline std::string reason()
+{
+    return emu::last_error()[0] ? emu::last_error() : where_wrong;
+}
+
 /* Something that launches kernels and says whether all was right: no error, right results. */
 struct Scenario {
     const char *name;
@@ -71,7 +88,8 @@ inline void under_schedules(const std::vector<Scenario> &scenarios, unsigned cou
     count = schedules(count);
     emu::Options before = emu::options;
     for (const Scenario &s : scenarios) {
-        for (unsigned i = 0; i < count; i++) {
+        bool good = true;
+        for (unsigned i = 0; i < count && good; i++) {
             emu::options = before;
             emu::options.seed = first_seed() + i;
             emu::options.numerics =
@@ -82,10 +100,10 @@ inline void under_schedules(const std::vector<Scenario> &scenarios, unsigned cou
                    (unsigned long long)emu::options.seed,
                    i / 2 % 2 ? " (that is with exact sums; this was with truncated ones)"
                              : "");
-            printf("    %s\n", emu::last_error()[0] ? emu::last_error() : "wrong result");
-            break;
+            printf("    %s\n", reason().c_str());
+            good = false;
         }
-        printf("ok     %-28s %u schedules\n", s.name, count);
+        if (good) printf("ok     %-28s %u schedules\n", s.name, count);
     }
     emu::options = before;
 }
@@ -125,7 +143,7 @@ inline void every_site_matters(const std::vector<Scenario> &scenarios, unsigned 
                 fate->tried++;
                 if (went_well(s)) continue;
                 fate->noticed++;
-                fate->how = emu::last_error()[0] ? emu::last_error() : "wrong result";
+                fate->how = reason();
             }
             emu::options = before;
         }

@@ -208,6 +208,8 @@ void block_start(unsigned index)
 #ifdef EMU_ASAN
     size_t dynamic = machine->shape.dynamic_bytes;
     __asan_poison_memory_region(block.shared + dynamic, machine->shared_bytes - dynamic);
+    for (const SharedArray &array : machine->arrays)
+        __asan_unpoison_memory_region(block.shared + array.offset, array.bytes);
 #endif
     block.warps.resize((block.thread_count + 31) / 32);
     for (Warp &warp : block.warps)
@@ -518,6 +520,7 @@ const Kernel *kernel_find(const void *kernel)
 cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
 {
     if (machine) abort(); /* one at a time */
+    Inside outside_of_kernels;
     error_text[0] = 0;
     const Kernel *how = kernel_find(kernel);
     if (!how) return cudaErrorInvalidDeviceFunction;

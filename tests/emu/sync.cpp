@@ -271,12 +271,13 @@ void *shared_static(const void *key, size_t bytes, size_t align, Placing placing
         machine->arrays.push_back({key, offset, bytes});
         machine->shared_top = offset + bytes;
         array = &machine->arrays.back();
-    }
-    unsigned char *address = current->block->shared + array->offset;
 #ifdef EMU_ASAN
-    __asan_unpoison_memory_region(address, bytes);
+        for (const Block &block : machine->blocks)
+            if (block.shared)
+                __asan_unpoison_memory_region(block.shared + array->offset, bytes);
 #endif
-    return address;
+    }
+    return current->block->shared + array->offset;
 }
 
 void check_shared(const void *address, size_t bytes, size_t align, const Site &site)

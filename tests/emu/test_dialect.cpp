@@ -14,14 +14,14 @@ bool warp_good()
 {
     for (unsigned n : {0u, 1u, 3u, 16u, 31u}) {
         std::vector<int> out(160);
-        if (dev::launch(dialect_warp, one_warp, 0, out.data(), n)) return false;
+        if (dev::launch(dialect_warp, one_warp, 0, out.data(), n)) return WRONG;
         for (int l = 0; l < 32; l++) {
             int up = l - (int)n, down = l + (int)n;
             if (out[l] != 10 * (int)n || out[32 + l] != 10 * (l ^ (int)n) ||
                 out[64 + l] != 10 * (up < 0 ? l : up) ||
                 out[96 + l] != 10 * (down > 31 ? l : down) ||
                 (unsigned)out[128 + l] != 0xaaaaaaaau)
-                return false;
+                return WRONG;
         }
     }
     return true;
@@ -31,9 +31,9 @@ bool mask_good()
 {
     for (unsigned mask : {1u, 0x55u, 0xffff0001u, ~0u}) {
         std::vector<unsigned> out(32);
-        if (dev::launch(dialect_mask, one_warp, 0, out.data(), mask)) return false;
+        if (dev::launch(dialect_mask, one_warp, 0, out.data(), mask)) return WRONG;
         for (unsigned l = 0; l < 32; l++)
-            if (out[l] != (mask >> l & 1 ? mask + 3 : 7)) return false;
+            if (out[l] != (mask >> l & 1 ? mask + 3 : 7)) return WRONG;
     }
     return true;
 }
@@ -43,9 +43,9 @@ bool block_good()
     for (unsigned n : {1u, 33u, 128u}) {
         std::vector<float> in = check::random_floats(n, 1, -1, 1), out(n);
         dev::launch_shape shape = {dim3(1), dim3(n), 0, 0, 0};
-        if (dev::launch(dialect_block, shape, 0, in.data(), out.data())) return false;
+        if (dev::launch(dialect_block, shape, 0, in.data(), out.data())) return WRONG;
         for (unsigned i = 0; i < n; i++)
-            if (out[i] != in[n - 1 - i]) return false;
+            if (out[i] != in[n - 1 - i]) return WRONG;
     }
     return true;
 }
@@ -56,9 +56,9 @@ bool named_good()
     for (int i = 0; i < 128; i++)
         in[i] = 3 * i;
     dev::launch_shape shape = {dim3(1), dim3(128), 0, 0, 0};
-    if (dev::launch(dialect_named, shape, 0, in.data(), out.data())) return false;
+    if (dev::launch(dialect_named, shape, 0, in.data(), out.data())) return WRONG;
     for (int i = 0; i < 128; i++)
-        if (out[i] != 3 * (i ^ 63)) return false;
+        if (out[i] != 3 * (i ^ 63)) return WRONG;
     return true;
 }
 
@@ -69,7 +69,7 @@ bool matrix_good()
         in[i] = (uint16_t)(1000 + 7 * i);
     std::vector<uint32_t> out(14 * 32);
     dev::launch_shape shape = {dim3(1), dim3(64), 0, 0, 0};
-    if (dev::launch(dialect_matrix, shape, 0, in.data(), out.data())) return false;
+    if (dev::launch(dialect_matrix, shape, 0, in.data(), out.data())) return WRONG;
     auto at = [&](unsigned m, unsigned row, unsigned column) -> uint32_t {
         return in[m * 64 + row * 8 + column];
     };
@@ -79,7 +79,7 @@ bool matrix_good()
             unsigned m = matrices[r], i = l / 4, j = l % 4 * 2;
             uint32_t straight = at(m, i, j) | at(m, i, j + 1) << 16;
             uint32_t turned = at(m, j, i) | at(m, j + 1, i) << 16;
-            if (out[r * 32 + l] != (r >= 7 ? turned : straight)) return false;
+            if (out[r * 32 + l] != (r >= 7 ? turned : straight)) return WRONG;
         }
     return true;
 }
@@ -137,14 +137,14 @@ bool mma_good_as(KERNEL kernel, Type type, unsigned k_count, unsigned seed)
         }
     }
     if (dev::launch(kernel, one_warp, 0, fa.data(), fb.data(), fc.data(), fd.data()))
-        return false;
+        return WRONG;
     for (unsigned l = 0; l < 32; l++)
         for (unsigned r = 0; r < 4; r++) {
             unsigned row = (l >> 2) + (r > 1 ? 8 : 0), column = (l & 3) * 2 + (r & 1);
             float sum = c[row][column];
             for (unsigned k = 0; k < k_count; k++)
                 sum += a[row][k] * b[k][column];
-            if (fd[r * 32 + l] != sum) return false;
+            if (fd[r * 32 + l] != sum) return WRONG;
         }
     return true;
 }
@@ -173,11 +173,11 @@ bool tf32_good()
     for (unsigned i = 0; i < count; i++)
         in[i] = rounded[i][0];
     std::vector<uint32_t> out(32);
-    if (dev::launch(dialect_to_tf32, one_warp, 0, in.data(), out.data())) return false;
+    if (dev::launch(dialect_to_tf32, one_warp, 0, in.data(), out.data())) return WRONG;
     for (unsigned i = 0; i < count; i++) {
         float value;
         memcpy(&value, &out[i], sizeof value);
-        if (value != rounded[i][1]) return false;
+        if (value != rounded[i][1]) return WRONG;
     }
     return true;
 }
@@ -189,18 +189,18 @@ bool copy_good()
         in[i] = 100000 + i;
     std::vector<uint32_t> out(768);
     dev::launch_shape shape = {dim3(1), dim3(64), 0, 0, 0};
-    if (dev::launch(dialect_copy, shape, 0, in, out.data())) return false;
+    if (dev::launch(dialect_copy, shape, 0, in, out.data())) return WRONG;
     for (unsigned t = 0; t < 3; t++)
         for (unsigned i = 0; i < 64; i++)
             for (unsigned w = 0; w < 4; w++)
                 if (out[(t * 64 + i) * 4 + w] !=
                     (t == 2 && w == 3 ? 0 : in[(t * 64 + 63 - i) * 4 + w]))
-                    return false;
-    if (dev::launch(dialect_copy_narrow, one_warp, 0, in, out.data())) return false;
+                    return WRONG;
+    if (dev::launch(dialect_copy_narrow, one_warp, 0, in, out.data())) return WRONG;
     for (unsigned i = 0; i < 32; i++)
         if (out[i] != in[31 - i] || out[32 + 2 * i] != in[2 * (31 - i)] ||
             out[32 + 2 * i + 1] != in[2 * (31 - i) + 1])
-            return false;
+            return WRONG;
     return true;
 }
 
@@ -209,7 +209,7 @@ bool atomic_good()
     unsigned sum = 5;
     float float_sum = 0.5f;
     dev::launch_shape shape = {dim3(3), dim3(40), 0, 0, 0};
-    if (dev::launch(dialect_atomic, shape, 0, &sum, &float_sum)) return false;
+    if (dev::launch(dialect_atomic, shape, 0, &sum, &float_sum)) return WRONG;
     return sum == 125 && float_sum == 120.5f;
 }
 
@@ -219,9 +219,9 @@ bool flag_good()
     std::vector<unsigned> data(64), out(64);
     /* Block 1 waits for block 0, so both must be resident. */
     dev::launch_shape shape = {dim3(2), dim3(64), 0, 0, dev::LAUNCH_COOPERATIVE};
-    if (dev::launch(dialect_flag, shape, 0, &flag, data.data(), out.data())) return false;
+    if (dev::launch(dialect_flag, shape, 0, &flag, data.data(), out.data())) return WRONG;
     for (unsigned i = 0; i < 64; i++)
-        if (out[i] != 5 * i) return false;
+        if (out[i] != 5 * i) return WRONG;
     return true;
 }
 
@@ -234,10 +234,10 @@ bool grid_good()
         cells[b] = 100 * b;
     dev::launch_shape shape = {dim3(blocks), dim3(32), 0, 0, dev::LAUNCH_COOPERATIVE};
     if (dev::launch(dialect_grid, shape, 0, &arrivals, cells.data(), (int)rounds))
-        return false;
+        return WRONG;
     for (unsigned b = 0; b < blocks; b++)
         if (cells[b] != 100 * ((b + blocks * rounds - rounds) % blocks) + rounds)
-            return false;
+            return WRONG;
     return arrivals == blocks * rounds;
 }
 
@@ -246,10 +246,10 @@ bool cluster_good()
     for (unsigned n : {2u, 4u}) {
         std::vector<uint32_t> out(2 * n * 32);
         dev::launch_shape shape = {dim3(2 * n), dim3(32), 0, n, 0};
-        if (dev::launch(dialect_cluster, shape, 0, out.data())) return false;
+        if (dev::launch(dialect_cluster, shape, 0, out.data())) return WRONG;
         for (unsigned b = 0; b < 2 * n; b++)
             for (unsigned l = 0; l < 32; l++)
-                if (out[b * 32 + l] != 100 * ((b + 1) % n) + 31 - l) return false;
+                if (out[b * 32 + l] != 100 * ((b + 1) % n) + 31 - l) return WRONG;
     }
     return true;
 }
@@ -259,15 +259,15 @@ bool ring_good_as(void (*kernel)(uint32_t *, int), unsigned n)
     const int rounds = 5;
     std::vector<uint32_t> out(n * 32 * 4);
     dev::launch_shape shape = {dim3(n), dim3(32), 0, n, 0};
-    if (n > 8 && dev::allow_cluster_16(kernel)) return false;
-    if (dev::launch(kernel, shape, 0, out.data(), rounds)) return false;
+    if (n > 8 && dev::allow_cluster_16(kernel)) return WRONG;
+    if (dev::launch(kernel, shape, 0, out.data(), rounds)) return WRONG;
     for (unsigned b = 0; b < n; b++)
         for (unsigned l = 0; l < 32; l++) {
             unsigned source = (b + 5 * n - rounds) % n;
             const uint32_t *words = &out[(b * 32 + l) * 4];
             if (words[0] != 1000 * source + l || words[1] != (unsigned)rounds ||
                 words[2] != l || words[3] != source)
-                return false;
+                return WRONG;
         }
     return true;
 }
@@ -287,10 +287,10 @@ bool mbarrier_good()
     const unsigned rounds = 5;
     std::vector<uint32_t> out(rounds * 32);
     dev::launch_shape shape = {dim3(1), dim3(64), 0, 0, 0};
-    if (dev::launch(dialect_mbarrier, shape, 0, out.data(), (int)rounds)) return false;
+    if (dev::launch(dialect_mbarrier, shape, 0, out.data(), (int)rounds)) return WRONG;
     for (unsigned r = 0; r < rounds; r++)
         for (unsigned l = 0; l < 32; l++)
-            if (out[r * 32 + l] != 100 * r + 31 - l) return false;
+            if (out[r * 32 + l] != 100 * r + 31 - l) return WRONG;
     return true;
 }
 
@@ -298,9 +298,9 @@ bool dynamic_good()
 {
     std::vector<unsigned> out(96);
     dev::launch_shape shape = {dim3(1), dim3(96), 96 * 4, 0, 0};
-    if (dev::launch(dialect_dynamic, shape, 0, out.data())) return false;
+    if (dev::launch(dialect_dynamic, shape, 0, out.data())) return WRONG;
     for (unsigned i = 0; i < 96; i++)
-        if (out[i] != 95 - i) return false;
+        if (out[i] != 95 - i) return WRONG;
     return true;
 }
 
