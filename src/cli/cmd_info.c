@@ -305,7 +305,7 @@ static void print_words(const model_facts *facts)
 {
     const char *before = "";
     printf("\nwhat the words mean here\n  units: the width of a layer's h and c, its "
-           "memory;");
+           "memory, not the number of steps;");
     for (size_t l = 0; l < facts->model.layers; l++) {
         if (!facts->layers[l].recurrent) continue;
         printf("%s ", before);
@@ -313,7 +313,7 @@ static void print_words(const model_facts *facts)
         printf(" has %" PRId64, facts->layers[l].units);
         before = ",";
     }
-    printf("%s; not the number of steps\n", *before == 0 ? " no layer has one" : "");
+    printf("%s\n", *before == 0 ? " no layer has one" : "");
     if (facts->model.inputs == 0) return;
     const carry_port_info *input = &facts->inputs[0];
     int64_t batch = input->shape.rank > 0 ? input->shape.dim[0] : CARRY_FREE;

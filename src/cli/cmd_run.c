@@ -14,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 typedef struct run_options {
     const char *model, *input, *output, *output_all, *steps, *state_in, *state_out,
@@ -68,7 +67,6 @@ typedef struct run_job {
     size_t output_count;
     run_sink *sinks;
     size_t sink_count;
-    bool folder_created;
 } run_job;
 
 static int out_of_memory(const char *what)
@@ -107,10 +105,11 @@ static int read_lengths(run_job *job)
         int64_t length;
         if (!cy_npy_to_whole(&npy, row, &length) || length < 0 ||
             (uint64_t)length > job->view.steps)
-            code = cy_report(CY_EXIT_FAILED,
-                             "%s gives row %" PRIu64 " %s steps; %s has 0 to %" PRIu64,
-                             path, row, cy_npy_to_text(&npy, row, text, sizeof text),
-                             job->options->input, job->view.steps);
+            code =
+                cy_report(CY_EXIT_FAILED,
+                          "%s gives %s steps for row %" PRIu64 "; %s has 0 to %" PRIu64,
+                          path, cy_npy_to_text(&npy, row, text, sizeof text), row,
+                          job->options->input, job->view.steps);
         else job->lengths[row] = (uint64_t)length;
     }
     cy_npy_close(&npy);
@@ -237,11 +236,10 @@ static int open_sink(run_job *job, size_t index, const char *path)
 static int open_sinks(run_job *job)
 {
     const run_options *options = job->options;
-    int code = CY_EXIT_OK, created = 0;
+    int code = CY_EXIT_OK;
     if (options->output != NULL) code = open_sink(job, 0, options->output);
     if (code != CY_EXIT_OK || options->output_all == NULL) return code;
-    code = cy_out_make_folder(options->output_all, &created);
-    job->folder_created = created != 0;
+    code = cy_out_folder_open(options->output_all);
     for (size_t i = 0; code == CY_EXIT_OK && i < job->output_count; i++) {
         const char *layer = job->outputs[i].port.name;
         size_t bytes = strlen(options->output_all) + strlen(layer) + 32;
@@ -264,12 +262,16 @@ static int plan(run_job *job)
     cy_run_work work = {
         .rows = job->group_rows,
         .steps = job->view.steps,
-        .chunk = job->options->chunk != 0 ? job->options->chunk : UINT32_MAX,
+        .chunk = UINT32_MAX,
         .step_bytes = job->view.width * (4 + job->input.bytes),
+        /* two versions of every tensor, each padded to a cache line */
+        .state_bytes = 2 * (job->info.state_bytes + 64 * job->info.state_tensors),
         .parameters = job->info.parameters,
         .whole_sequence = job->info.whole_sequence,
         .rows_first = cy_npy_rows_first(&job->input),
     };
+    if (job->options->chunk != 0 && job->options->chunk < work.chunk)
+        work.chunk = job->options->chunk;
     if (!job->stateful && job->options->batch_size != 0 &&
         job->options->batch_size < work.rows)
         work.rows = job->options->batch_size;
@@ -570,11 +572,11 @@ static int run(run_job *job)
     return code;
 }
 
-static void job_close(run_job *job, int code)
+static void job_close(run_job *job)
 {
     for (size_t i = 0; i < job->sink_count; i++)
         cy_out_discard(&job->sinks[i].file);
-    if (code != CY_EXIT_OK && job->folder_created) rmdir(job->options->output_all);
+    cy_out_folder_close();
     carry_session_close(&job->session);
     carry_model_close(&job->model);
     for (size_t i = 0; job->outputs != NULL && i < job->output_count; i++) {
@@ -620,11 +622,11 @@ int cy_cmd_run(int argc, char **argv)
          0, 0},
         {"stateless", CY_OPTION_FLAG, &given.stateless, NULL, "none does", 0, 0},
         {"batch-size", CY_OPTION_UINT, &given.batch_size, "S", "rows of a group", 1,
-         UINT32_MAX},
+         UINT64_MAX},
         {"reset-every", CY_OPTION_UINT, &given.reset_every, "G",
          "zeros the state before group G, 2G, ..., counted from 0", 1, UINT64_MAX},
         {"chunk", CY_OPTION_UINT, &given.chunk, "N", "at most N steps in a call", 1,
-         UINT32_MAX},
+         UINT64_MAX},
         {"steps", CY_OPTION_STRING, &given.steps, "L.npy",
          "steps of each row, [rows]; the rest of it is not read", 0, 0},
         {"state-in", CY_OPTION_STRING, &given.state_in, "FILE", "the state to start from",
@@ -662,6 +664,6 @@ int cy_cmd_run(int argc, char **argv)
 
     run_job job = {.options = &given, .input = CY_NPY_CLOSED};
     code = run(&job);
-    job_close(&job, code);
+    job_close(&job);
     return code;
 }

@@ -117,7 +117,7 @@ static int open_checked(cy_npy *npy)
                            : cy_npy_header_read(npy, text, header_bytes, why, sizeof why);
     free(text);
     if (code != CY_EXIT_OK) return code;
-    if (wrong != NULL) return cy_report(CY_EXIT_FAILED, "%s: %s", npy->path, wrong);
+    if (wrong != NULL) return cy_report(CY_EXIT_FAILED, "%s %s", npy->path, wrong);
 
     npy->data_at = header_at + header_bytes;
     uint64_t expected = npy->data_at + npy->count * npy->bytes;

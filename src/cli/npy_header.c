@@ -63,9 +63,9 @@ static const char *read_descr(cy_npy *npy, reader *in)
     if (in->at < in->end && (*in->at == '[' || *in->at == '{'))
         return wrong(in, "holds records; only plain numbers are read");
     if (!take_string(in, &text, &length) || length == 0 || length > 20)
-        return wrong(in, "its header's 'descr' is not a type of numbers");
+        return wrong(in, "has a 'descr' that is not a type of numbers");
     snprintf(in->why, in->why_bytes,
-             "holds numbers of type '%.*s'; bool, int, uint and float "
+             "holds data of type '%.*s'; bool, int, uint and float "
              "are read",
              (int)length, text);
     if (strchr("<>=|", *text) != NULL) order = *text++, length--;
@@ -103,8 +103,7 @@ static const char *read_descr(cy_npy *npy, reader *in)
 
 static const char *read_shape(cy_npy *npy, reader *in)
 {
-    static const char *const not_a_tuple =
-        "its header's 'shape' is not a tuple of lengths";
+    static const char *const not_a_tuple = "has a 'shape' that is not a tuple of lengths";
     int rank = 0;
     bool comma = true;
     if (!take(in, '(')) return wrong(in, not_a_tuple);
@@ -114,7 +113,7 @@ static const char *read_shape(cy_npy *npy, reader *in)
             return wrong(in, not_a_tuple);
         for (; in->at < in->end && *in->at >= '0' && *in->at <= '9'; in->at++) {
             if (length > (INT64_MAX - 9) / 10)
-                return wrong(in, "its header's 'shape' holds a length beyond 64 bits");
+                return wrong(in, "has a 'shape' with a length beyond 64 bits");
             length = length * 10 + (uint64_t)(*in->at - '0');
         }
         if (in->at < in->end && *in->at == 'L') in->at++; /* written by Python 2 */
@@ -131,7 +130,7 @@ static const char *read_shape(cy_npy *npy, reader *in)
     for (int i = 0; i < rank && npy->count != 0; i++)
         if (__builtin_mul_overflow(npy->count, npy->shape[i], &npy->count) ||
             npy->count > INT64_MAX / 16)
-            return wrong(in, "its header's 'shape' is beyond what any file can hold");
+            return wrong(in, "has a 'shape' beyond what any file can hold");
     return NULL;
 }
 
@@ -141,33 +140,33 @@ const char *cy_npy_header_read(cy_npy *npy, const char *text, size_t bytes, char
     reader in = {text, text + bytes, why, why_bytes};
     unsigned seen = 0;
     bool comma = true;
-    if (!take(&in, '{')) return wrong(&in, "its header is not a dictionary");
+    if (!take(&in, '{')) return wrong(&in, "has a header that is not a dictionary");
     while (!take(&in, '}')) {
         static const char *const keys[] = {"descr", "fortran_order", "shape"};
         const char *key, *failed = NULL;
         size_t length;
         unsigned which = 0;
         if (!comma || !take_string(&in, &key, &length) || !take(&in, ':'))
-            return wrong(&in, "its header is not a dictionary of three entries");
+            return wrong(&in, "has a header that is not a dictionary of three entries");
         while (which < 3 &&
                (strlen(keys[which]) != length || memcmp(keys[which], key, length)))
             which++;
         if (which == 3 || (seen >> which & 1) != 0)
-            return wrong(&in, "its header has a key that is unknown or given twice");
+            return wrong(&in, "has a header with a key that is unknown or given twice");
         seen |= 1u << which;
         if (which == 0) failed = read_descr(npy, &in);
         else if (which == 2) failed = read_shape(npy, &in);
         else if (take_word(&in, "True")) npy->fortran = 1;
         else if (take_word(&in, "False")) npy->fortran = 0;
-        else
-            failed = wrong(&in, "its header's 'fortran_order' is neither True nor False");
+        else failed = wrong(&in, "has a 'fortran_order' that is neither True nor False");
         if (failed != NULL) return failed;
         comma = take(&in, ',');
     }
     skip_blanks(&in);
     if (seen != 7)
-        return wrong(&in, "its header lacks one of descr, fortran_order, shape");
-    if (in.at != in.end) return wrong(&in, "its header goes on after its dictionary");
+        return wrong(&in, "has a header without one of descr, fortran_order, shape");
+    if (in.at != in.end)
+        return wrong(&in, "has a header that goes on after its dictionary");
     if (npy->rank == 1) npy->fortran = 0; /* both orders are the same */
     return NULL;
 }

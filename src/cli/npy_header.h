@@ -5,7 +5,7 @@
 #include "npy.h"
 
 /* Fills kind, bytes, swapped, fortran, rank, shape and count from the dictionary's text. Returns
- * NULL, or what is wrong with it, to complete "X.npy: ..."; `why` is room for it. */
+ * NULL, or what is wrong with it, to complete "X.npy ..."; `why` is room for it. */
 const char *cy_npy_header_read(cy_npy *npy, const char *text, size_t bytes, char *why,
                                size_t why_bytes);
 

@@ -59,10 +59,6 @@ int cy_device_check(const char *word)
     size_t count = sizeof words / sizeof words[0];
     for (size_t i = 0; i < count; i++)
         if (strcmp(word, words[i]) == 0) return CY_EXIT_OK;
-    const char *near = cy_nearest(word, words, count);
-    if (near != NULL)
-        return cy_report(CY_EXIT_USAGE, "unknown device %s; did you mean %s?", word,
-                         near);
     return cy_report(CY_EXIT_USAGE, "unknown device %s; it is one of auto, cpu, cuda",
                      word);
 }
@@ -97,14 +93,16 @@ static bool read_uint(const char *text, const char *end, uint64_t *value)
     return true;
 }
 
-static int malformed_uint(const cy_option *option, const char *text, const char *what)
+static int malformed_uint(const cy_option *option, const char *text, const char *what,
+                          const char *how)
 {
-    if (option->most == UINT64_MAX)
-        return cy_report(CY_EXIT_USAGE, "--%s takes %s of at least %llu, not '%s'",
-                         option->name, what, (unsigned long long)option->least, text);
-    return cy_report(CY_EXIT_USAGE, "--%s takes %s from %llu to %llu, not '%s'",
+    if (option->most > INT64_MAX)
+        return cy_report(CY_EXIT_USAGE, "--%s takes %s of at least %llu%s, not '%s'",
+                         option->name, what, (unsigned long long)option->least, how,
+                         text);
+    return cy_report(CY_EXIT_USAGE, "--%s takes %s from %llu to %llu%s, not '%s'",
                      option->name, what, (unsigned long long)option->least,
-                     (unsigned long long)option->most, text);
+                     (unsigned long long)option->most, how, text);
 }
 
 static int read_value(const cy_option *option, const char *text)
@@ -123,7 +121,7 @@ static int read_value(const cy_option *option, const char *text)
         uint64_t value;
         if (!read_uint(text, text + strlen(text), &value) || value < option->least ||
             value > option->most)
-            return malformed_uint(option, text, "a whole number");
+            return malformed_uint(option, text, "a whole number", "");
         *(uint64_t *)option->value = value;
         return -1;
     }
@@ -146,7 +144,8 @@ static int read_value(const cy_option *option, const char *text)
             uint64_t value;
             if (list.count == CY_LIST_MAX || !read_uint(at, end, &value) ||
                 value < option->least || value > option->most)
-                return malformed_uint(option, text, "whole numbers with commas between");
+                return malformed_uint(option, text, "whole numbers",
+                                      " with commas between");
             list.items[list.count++] = value;
             if (*end == 0) break;
             at = end + 1;

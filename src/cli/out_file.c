@@ -16,11 +16,13 @@
  * outputs, and beyond this many the file is refused rather than left behind. */
 #define SIGNAL_SLOTS 512
 static const char *volatile signal_paths[SIGNAL_SLOTS];
+static const char *volatile signal_folder; /* made by us: goes when nothing stays in it */
 
 static void remove_all(void)
 {
     for (size_t i = 0; i < SIGNAL_SLOTS; i++)
         if (signal_paths[i] != NULL) unlink(signal_paths[i]);
+    if (signal_folder != NULL) rmdir(signal_folder);
 }
 
 static void on_signal(int number)
@@ -207,11 +209,11 @@ void cy_out_discard(cy_out_file *file)
     forget(file);
 }
 
-int cy_out_make_folder(const char *path, int *created)
+int cy_out_folder_open(const char *path)
 {
-    char *part = strdup(path);
+    struct stat info;
     int code = CY_EXIT_OK;
-    *created = 0;
+    char *part = strdup(path);
     if (part == NULL) return cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
     for (size_t end = strlen(part); end > 1 && part[end - 1] == '/'; end--)
         part[end - 1] = 0;
@@ -222,12 +224,17 @@ int cy_out_make_folder(const char *path, int *created)
         *slash = '/';
         if (code != CY_EXIT_OK) break;
     }
-    struct stat info;
-    if (code == CY_EXIT_OK && mkdir(part, 0777) == 0) *created = 1;
+    if (code == CY_EXIT_OK && mkdir(part, 0777) == 0) signal_folder = path;
     else if (code != CY_EXIT_OK || errno != EEXIST)
         code = fail_errno(path, "could not be created");
     else if (stat(part, &info) != 0 || !S_ISDIR(info.st_mode))
         code = cy_report(CY_EXIT_FAILED, "%s is a file, not a folder", path);
     free(part);
     return code;
+}
+
+void cy_out_folder_close(void)
+{
+    if (signal_folder != NULL) rmdir(signal_folder);
+    signal_folder = NULL;
 }

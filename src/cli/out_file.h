@@ -36,7 +36,9 @@ int cy_out_commit(cy_out_file *file);
 /* The last step of failure: removes what was written. Fine on a file that is closed already. */
 void cy_out_discard(cy_out_file *file);
 
-/* Makes a folder with its parents. *created is 1 when the last one was not there before. */
-int cy_out_make_folder(const char *path, int *created);
+/* A folder for outputs, made with its parents where it is missing; `path` must live until close.
+ * Closing it, or a signal, takes a folder we made away again if nothing has come to stay in it. */
+int cy_out_folder_open(const char *path);
+void cy_out_folder_close(void);
 
 #endif

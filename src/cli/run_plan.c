@@ -74,10 +74,14 @@ cy_run_block cy_run_plan(const cy_run_work *work)
     if (work->in_order && (longest < work->steps || row_steps < work->steps))
         return (cy_run_block){1, (size_t)least(longest, row_steps)};
 
-    uint64_t rows = least(work->rows, work->rows_first ? row_steps : BUSY_ROWS);
+    /* Rows that wait for their next call keep a state each. */
+    uint64_t by_state = most(CALL_BYTES / most(work->state_bytes, 1), BUSY_ROWS);
+    uint64_t together = longest < work->steps ? least(work->rows, by_state) : work->rows;
+    /* Whole rows, as many as fit; or, when that is too few of them, a part of each. */
+    uint64_t rows = least(together, BUSY_ROWS);
     if (work->in_order || row_steps / longest >= rows)
-        return (cy_run_block){(size_t)least(work->rows, most(row_steps / longest, 1)),
+        return (cy_run_block){(size_t)least(together, most(row_steps / longest, 1)),
                               (size_t)longest};
-    return (cy_run_block){(size_t)rows,
-                          (size_t)least(longest, most(row_steps / rows, 1))};
+    if (work->rows_first) rows = most(least(least(work->rows, by_state), row_steps), rows);
+    return (cy_run_block){(size_t)rows, (size_t)least(longest, most(row_steps / rows, 1))};
 }

@@ -1,6 +1,7 @@
 /* The strings a character model speaks in. */
 #include "vocabulary.h"
 
+#include "model_source.h"
 #include "report.h"
 
 #include <jansson.h>
@@ -48,12 +49,19 @@ static int sort(cy_vocabulary *vocabulary, const char *path)
 int cy_vocabulary_open(cy_vocabulary *vocabulary, const char *path)
 {
     json_error_t error;
+    void *data;
+    size_t bytes;
+    int mapped;
     memset(vocabulary, 0, sizeof *vocabulary);
-    json_t *json = json_load_file(path, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &error);
+    int code = cy_file_read(path, &data, &bytes, &mapped);
+    if (code != CY_EXIT_OK) return code;
+    json_t *json = json_loadb(data, bytes, JSON_ALLOW_NUL, &error);
+    cy_file_release(data, bytes, mapped);
     vocabulary->json = json;
     if (json == NULL)
-        return cy_report(CY_EXIT_FAILED, "%s: %s (line %d)", path, error.text,
-                         error.line);
+        return cy_report(CY_EXIT_FAILED,
+                         "%s is not a JSON array of strings: %s in line %d", path,
+                         error.text, error.line);
     size_t count = json_array_size(json);
     if (!json_is_array(json) || count == 0 || count > TOKENS_MOST)
         return cy_report(CY_EXIT_FAILED, "%s is not a JSON array of strings", path);

@@ -1,0 +1,46 @@
+#!/bin/bash
+# Runs one transcript of the command and compares it with what was expected.
+#   run_cli_tests.sh CARRY NPY TRANSCRIPT            CARRY, NPY: the programs
+#   run_cli_tests.sh --write CARRY NPY TRANSCRIPT    writes the transcript anew: read the difference
+#
+# A transcript holds comments (#), commands ("$ carry info model.keras") and what they must print: stdout as it
+# is, then stderr with "2> " before each line, then "exit N" unless N is 0. All commands of a transcript run in
+# one shell, in an empty folder; $golden and $data are the models, `carry` and `npy` the programs.
+set -u
+export LC_ALL=C.UTF-8
+unset CARRY_ISA
+write=0
+[ "$1" = --write ] && write=1 && shift
+carry_program=$(realpath "$1") npy_program=$(realpath "$2") transcript=$(realpath "$3")
+here=$(dirname "$(realpath "$0")")
+golden=$here/../golden data=$here/data
+scratch=$(mktemp -d) || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
+carry() { "$carry_program" "$@"; }
+npy() { "$npy_program" "$@"; }
+
+mkdir "$scratch/work"
+cd "$scratch/work" || exit 1
+while IFS= read -r line || [ -n "$line" ]; do
+    case $line in
+    '#'* | '') printf '%s\n' "$line" ;;
+    '$ '*)
+        printf '%s\n' "$line"
+        eval "${line#??}" >"$scratch/stdout" 2>"$scratch/stderr" </dev/null
+        code=$?
+        cat "$scratch/stdout"
+        sed 's/^/2> /' "$scratch/stderr"
+        [ $code -eq 0 ] || echo "exit $code"
+        ;;
+    esac
+done <"$transcript" 3>&- >"$scratch/actual"
+
+if [ $write -eq 1 ]; then
+    cp "$scratch/actual" "$transcript"
+elif ! grep -q '^\$ ' "$scratch/actual"; then
+    echo "no commands in $transcript"
+    exit 1
+else
+    diff -u --label expected --label actual "$transcript" "$scratch/actual"
+fi
