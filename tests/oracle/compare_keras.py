@@ -72,6 +72,8 @@ class Draw:
 
     def activation(self, default, p):
         names = COMMON + (ONLY_3 if self.plan["keras"] == 3 else [])
+        if self.plan["low"]:  # without a bound Keras' own rounding exceeds any tolerance
+            names = [n for n in names if n in BOUNDED]
         return default if self.chance(1 - p) else self.pick(names)
 
     def lstm(self, last, stateful_model):
@@ -153,6 +155,7 @@ class Draw:
         plan["low"] = plan["dtype"] in ("mixed_float16", "mixed_bfloat16", "float16")
         if plan["low"]:
             plan["steps"] = min(plan["steps"], 3)
+            plan["groups"] = min(plan["groups"], 2)
 
         layers = []
         if plan["ids"]:
@@ -219,10 +222,7 @@ def make_layer(K, plan, kind, args, first_shape=None):
         if K is keras2:
             args["batch_input_shape"] = first_shape
         else:
-            args["input_shape" if first_shape[0] is None else "batch_shape"] = (
-                first_shape[1:] if first_shape[0] is None else first_shape)
-            if "batch_shape" in args:
-                args["batch_input_shape"] = args.pop("batch_shape")
+            args["input_shape"] = first_shape[1:]
     if kind == "TimeDistributed":
         outer = {k: args.pop(k) for k in ("name", "batch_input_shape", "input_shape", "dtype")
                  if k in args}
@@ -247,7 +247,9 @@ def build(K, plan):
     shape = input_shape(plan)
     if not plan["functional"]:
         layers, first = [], None
-        if plan["input_on_layer"] and plan["layers"][0][0] != "TimeDistributed":
+        # Keras 3 takes no batch in a layer's arguments
+        on_layer = plan["input_on_layer"] and (K is keras2 or not plan["fixed_batch"])
+        if on_layer and plan["layers"][0][0] != "TimeDistributed":
             first = shape
         else:
             layers.append(K.Input(batch_shape=shape, dtype=input_dtype(plan)))
@@ -270,8 +272,12 @@ def build(K, plan):
 
 def build_explicit(K, plan, weights):
     """The same network, free in time and batch, with h and c of every LSTM as inputs and outputs."""
-    x = K.Input(batch_shape=(None, None) if plan["ids"] else (None, None, plan["features"]),
-                dtype=input_dtype(plan))
+    # Keras 2 casts neither the input nor a state of an LSTM that is given one
+    dtype = (plan["dtype"] or "float32").replace("mixed_", "") if K is keras2 else None
+    if plan["ids"]:
+        x = K.Input(batch_shape=(None, None), dtype=input_dtype(plan))
+    else:
+        x = K.Input(batch_shape=(None, None, plan["features"]), dtype=dtype)
     inputs, finals, tensors, value = [x], [], {}, x
     for k, (kind, args) in enumerate(plan["layers"]):
         args = dict(args)
@@ -281,8 +287,6 @@ def build_explicit(K, plan, weights):
             value = tensors[k, 0] = make_layer(K, plan, kind, args)(value)
             continue
         args.update(stateful=False, unroll=False, return_state=True)
-        # Keras 2 adds a state to what it computes in, without a cast
-        dtype = (plan["dtype"] or "float32").replace("mixed_", "") if K is keras2 else None
         state = [K.Input(shape=(args["units"],), dtype=dtype) for _ in range(2)]
         y, h, c = make_layer(K, plan, kind, args)(value, initial_state=state)
         tensors[k, 0], tensors[k, 1], tensors[k, 2] = value, _, _ = y, h, c
