@@ -105,6 +105,12 @@ static int compare_placed(const void *left, const void *right)
     return strcmp(a->tensor.name, b->tensor.name); /* empty tensors share a place */
 }
 
+static int compare_names(const void *left, const void *right)
+{
+    const cy_st_tensor *const *a = left, *const *b = right;
+    return strcmp((*a)->name, (*b)->name);
+}
+
 static carry_status parse_metadata(cy_safetensors *file)
 {
     json_t *metadata = json_object_get(file->root, "__metadata__");
@@ -148,6 +154,9 @@ static carry_status place_tensors(cy_safetensors *file, placed *list,
     CY_CHECK(end == data_bytes, CARRY_E_FORMAT,
              "%" PRIu64 " bytes stand behind the last tensor", data_bytes - end);
     file->count = count;
+    for (size_t i = 0; i < count; i++)
+        file->by_name[i] = &file->tensors[i];
+    qsort(file->by_name, count, sizeof *file->by_name, compare_names);
     return CARRY_OK;
 }
 
@@ -167,9 +176,10 @@ static carry_status parse(cy_safetensors *file, const unsigned char *data, size_
     CY_TRY(parse_metadata(file));
     size_t count = json_object_size(file->root) - (file->metadata ? 1 : 0);
     file->tensors = cy_alloc(count * sizeof *file->tensors);
+    file->by_name = cy_alloc(count * sizeof *file->by_name);
     placed *list = cy_alloc(count * sizeof *list);
     carry_status status =
-        file->tensors && list
+        file->tensors && file->by_name && list
             ? place_tensors(file, list, data + 8 + header_bytes, bytes - 8 - header_bytes)
             : cy_fail(CARRY_E_MEMORY, "out of memory listing %zu tensors", count);
     cy_free(list);
@@ -187,15 +197,20 @@ carry_status cy_safetensors_open(cy_safetensors *file, const void *data, size_t 
 void cy_safetensors_close(cy_safetensors *file)
 {
     json_decref(file->root);
+    cy_free(file->by_name);
     cy_free(file->tensors);
     *file = (cy_safetensors){0};
 }
 
 const cy_st_tensor *cy_safetensors_find(const cy_safetensors *file, const char *name)
 {
-    for (size_t i = 0; i < file->count; i++)
-        if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
-    return NULL;
+    /* By halves: a stranger's file may name a million tensors for thousands of layers. */
+    const cy_st_tensor wanted = {.name = name}, *key = &wanted;
+    const cy_st_tensor **found = file->count
+                                     ? bsearch(&key, file->by_name, file->count,
+                                               sizeof *file->by_name, compare_names)
+                                     : NULL;
+    return found ? *found : NULL;
 }
 
 const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key)

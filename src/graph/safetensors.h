@@ -27,6 +27,7 @@ typedef struct cy_safetensors {
     json_t *root;
     json_t *metadata;      /* borrowed from root; NULL: none */
     cy_st_tensor *tensors; /* in the order of their data */
+    const cy_st_tensor **by_name;
     size_t count;
 } cy_safetensors;
 
