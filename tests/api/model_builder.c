@@ -114,6 +114,7 @@ cy_graph *build_graph(const model_spec *spec)
     uint64_t width = graph->input.width;
     for (uint32_t i = 0; i < graph->node_count; i++) {
         add_layer(&b, &graph->nodes[i], &spec->layers[i], (int)i, width, spec->ids);
+        if (spec->names[i]) graph->nodes[i].name = spec->names[i];
         if (spec->layers[i].units) width = spec->layers[i].units;
     }
     graph->output_count = spec->output_count ? spec->output_count : 1;

@@ -45,13 +45,14 @@ typedef struct layer_spec {
         CY_OP_IDENTITY, 0, 0, CY_ACT_LINEAR, CY_ACT_LINEAR, true \
     }
 
-/* A chain. Layers are named "layer0", "layer1" ... */
+/* A chain. */
 typedef struct model_spec {
     uint64_t features; /* of the input, 1 for ids */
     uint64_t ids;      /* size of the vocabulary; 0: the input is numbers */
     uint64_t steps;    /* fixed time axis, 0: free */
     layer_spec layers[8];
-    cy_value outputs[8]; /* used if output_count > 0; otherwise the last layer's Y */
+    const char *names[8]; /* NULL: "layer0", "layer1" ... */
+    cy_value outputs[8];  /* used if output_count > 0; otherwise the last layer's Y */
     uint32_t output_count;
     uint64_t seed;
     float scale; /* times Keras' default scale; 0 means 1 */

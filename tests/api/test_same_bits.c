@@ -1,5 +1,6 @@
 /* The promise of the header: a row's bits do not depend on the other rows, on B, on max_rows, on the
  * threads, nor (causal models) on how its steps are cut into calls. */
+#define _GNU_SOURCE
 #include "support.h"
 
 #include <fenv.h>
@@ -408,5 +409,37 @@ Test(same_bits, whatever_the_callers_flush_to_zero)
     }
 #else
     cr_skip("flush-to-zero is set through x86's MXCSR here");
+#endif
+}
+
+Test(same_bits, whatever_traps_the_caller_has_set)
+{
+#if defined(__GLIBC__) && defined(__x86_64__)
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        carry_session_options options = {.size = sizeof options, .threads = threads};
+        rig r = rig_open(&causal[3], &options);
+        float *x = random_input(&r, 5, 9, 1);
+        x[4] = 0.0f / 0.0f;
+        x[40] = 1e38f;
+        float *a = calloc(45 * r.out, sizeof *a), *b = calloc(45 * r.out, sizeof *b);
+        call_spec call = {.rows = 5, .max_steps = 9, .x = x, .y = a};
+        OK(run_call(&r, &call));
+        call.y = b;
+        int traps = FE_INVALID | FE_DIVBYZERO | FE_OVERFLOW;
+        feclearexcept(FE_ALL_EXCEPT);
+        feenableexcept(traps);
+        carry_status status = run_call(&r, &call); /* no SIGFPE */
+        int after = fegetexcept();
+        fedisableexcept(traps);
+        cr_assert_eq(status, CARRY_OK);
+        cr_assert_eq(after & traps, traps, "the caller's traps were not restored");
+        SAME_BITS(a, b, 45 * r.out);
+        free(x);
+        free(a);
+        free(b);
+        rig_close(&r);
+    }
+#else
+    cr_skip("traps are set through glibc on x86-64 here");
 #endif
 }

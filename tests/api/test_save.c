@@ -284,3 +284,57 @@ Test(save, arguments_are_checked)
           carry_states_restore(r.session, &state, 1, NULL, "", 0));
     rig_close(&r);
 }
+
+Test(save, one_state_may_fill_several_rows_of_a_file)
+{
+    rig r = rig_open(&spec, NULL);
+    carry_state states[ROWS];
+    float y[COUNT], got[5], want[5];
+    open_states(&r, states, 2);
+    advance(&r, states, 2, 1, y);
+    const carry_state twice[2] = {states[1], states[1]};
+    size_t bytes;
+    void *saved = save(&r, twice, 2, &bytes);
+    OK(carry_state_read(r.session, states[1], 0, want, 5));
+    OK(carry_states_restore(r.session, states, 2, NULL, saved, bytes));
+    for (int i = 0; i < 2; i++) {
+        OK(carry_state_read(r.session, states[i], 0, got, 5));
+        SAME_BITS(got, want, 5);
+    }
+    free(saved);
+    rig_close(&r);
+}
+
+Test(save, layers_of_any_name)
+{
+    static const char *const names[] = {"a/b",
+                                        "with space",
+                                        "quote\"and\\backslash",
+                                        "line\nbreak",
+                                        "\xc3\xa9t\xc3\xa9",
+                                        "__metadata__",
+                                        "carry.checksum\":\"0000000000000000",
+                                        "%s%n"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        model_spec named = spec;
+        named.names[0] = names[i];
+        rig r = rig_open(&named, NULL), other = rig_open(&named, NULL),
+            unnamed = rig_open(&spec, NULL);
+        carry_state states[ROWS], restored[ROWS], wrong[ROWS];
+        size_t bytes;
+        void *saved = saved_rows(&r, states, &bytes);
+        open_states(&other, restored, ROWS);
+        OK(carry_states_restore(other.session, restored, ROWS, NULL, saved, bytes));
+        float a[5], b[5];
+        OK(carry_state_read(r.session, states[2], 0, a, 5));
+        OK(carry_state_read(other.session, restored[2], 0, b, 5));
+        SAME_BITS(a, b, 5);
+        open_states(&unnamed, wrong, ROWS);
+        FAILS(CARRY_E_MISMATCH, "layer0",
+              carry_states_restore(unnamed.session, wrong, ROWS, NULL, saved, bytes));
+        free(saved);
+        rig_close(&r);
+        rig_close(&other);
+        rig_close(&unnamed);
+    }
+}
