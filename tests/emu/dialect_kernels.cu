@@ -268,3 +268,11 @@ __global__ void dialect_dynamic(unsigned *out)
     dev::sync_block();
     out[threadIdx.x] = words[threadIdx.x];
 }
+
+__global__ void dialect_local(const int *in, int *out)
+{
+    int values[32];
+    for (int i = 0; i < 32; i++)
+        values[in[i] % 32] = i;
+    out[threadIdx.x] = values[threadIdx.x % 32];
+}

@@ -65,4 +65,8 @@ __global__ void dialect_mbarrier(uint32_t *out, int rounds);
 /* Dynamic shared memory of blockDim * 4 bytes, turned round: out[i] = blockDim - 1 - i. */
 __global__ void dialect_dynamic(unsigned *out);
 
+/* An array that must live in local memory: for counting instructions (sass_expected.txt). in, out [32]: the
+ * inverse of a permutation. */
+__global__ void dialect_local(const int *in, int *out);
+
 #endif

@@ -304,6 +304,17 @@ bool dynamic_good()
     return true;
 }
 
+bool local_good()
+{
+    std::vector<int> in(32), out(32);
+    for (int i = 0; i < 32; i++)
+        in[i] = (5 * i + 3) % 32;
+    if (dev::launch(dialect_local, one_warp, 0, in.data(), out.data())) return WRONG;
+    for (int i = 0; i < 32; i++)
+        if (out[in[i]] != i) return WRONG;
+    return true;
+}
+
 /* Truncated sums differ from exact ones, by less than two bits beyond the largest term. */
 void numerics_differ()
 {
@@ -322,6 +333,32 @@ void numerics_differ()
     CHECK(d[0] != exact && fabs(d[0] - exact) <= 2);
     emu::options = before;
 }
+
+#ifdef EMU_TSAN
+/* A release or an acquire made relaxed changes no result on this processor; the race is seen. */
+void weak_orders_noticed()
+{
+    const Scenario ordered[] = {{"store_release, load_acquire", flag_good},
+                                {"grid_barrier", grid_good},
+                                {"remote arrivals", ring_plain_good},
+                                {"local mbarriers", mbarrier_good}};
+    emu::Options before = emu::options;
+    for (const Scenario &s : ordered)
+        for (emu::Weaken weaken : {emu::Weaken::RELEASE, emu::Weaken::ACQUIRE}) {
+            emu::options.weaken = weaken;
+            unsigned noticed = 0;
+            for (unsigned seed = 1; seed <= 4; seed++) {
+                emu::options.seed = seed;
+                noticed += !check::went_well(s);
+            }
+            printf("%s %s, %s relaxed: %u of 4\n", noticed ? "noticed" : "MISSED ",
+                   s.name, weaken == emu::Weaken::RELEASE ? "release" : "acquire",
+                   noticed);
+            check::failures += noticed == 0;
+        }
+    emu::options = before;
+}
+#endif
 
 } // namespace
 
@@ -344,10 +381,14 @@ int main()
         {"remote arrivals", ring_plain_good},
         {"local mbarriers", mbarrier_good},
         {"dynamic shared memory", dynamic_good},
+        {"local memory", local_good},
     };
-    check::under_schedules(scenarios, 16);
+    check::under_schedules(scenarios, 32);
     numerics_differ();
     check::every_site_matters(scenarios, 16);
+#ifdef EMU_TSAN
+    weak_orders_noticed();
+#endif
     CHECK(ring_good_as(dialect_ring_async, 16));
     return check::summary();
 }

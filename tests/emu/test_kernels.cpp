@@ -418,7 +418,7 @@ int main()
         {"softmax of large numbers", softmax_large_good},
         {"embedding", embedding_good},
     };
-    check::under_schedules(scenarios, 12);
+    check::under_schedules(scenarios, 24);
     const std::vector<Scenario> with_barriers = {
         {"dense output, softmax", dense_rows_good},
         {"cell, softmax", cell_rows_good},

@@ -4,8 +4,11 @@
 #include "check.h"
 #include "faulty_kernels.h"
 
+#ifdef EMU_ASAN
+#include <sanitizer/common_interface_defs.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#endif
 
 namespace
 {
@@ -34,6 +37,7 @@ void dies(const char *what, const std::function<void()> &run)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
+        __sanitizer_set_report_path("stderr");
         if (!freopen("/dev/null", "w", stderr)) _exit(0);
         run();
         _exit(0);
