@@ -82,6 +82,8 @@ cy_run_block cy_run_plan(const cy_run_work *work)
     if (work->in_order || row_steps / longest >= rows)
         return (cy_run_block){(size_t)least(together, most(row_steps / longest, 1)),
                               (size_t)longest};
-    if (work->rows_first) rows = most(least(least(work->rows, by_state), row_steps), rows);
-    return (cy_run_block){(size_t)rows, (size_t)least(longest, most(row_steps / rows, 1))};
+    if (work->rows_first)
+        rows = most(least(least(work->rows, by_state), row_steps), rows);
+    return (cy_run_block){(size_t)rows,
+                          (size_t)least(longest, most(row_steps / rows, 1))};
 }

@@ -5,7 +5,8 @@
 #
 # A transcript holds comments (#), commands ("$ carry info model.keras") and what they must print: stdout as it
 # is, then stderr with "2> " before each line, then "exit N" unless N is 0. All commands of a transcript run in
-# one shell, in an empty folder; $golden and $data are the models, `carry` and `npy` the programs.
+# one shell, in an empty folder; $golden and $data are the models, `carry` and `npy` the programs. An empty line
+# before a comment is for the eye.
 set -u
 export LC_ALL=C.UTF-8
 unset CARRY_ISA
@@ -22,19 +23,25 @@ npy() { "$npy_program" "$@"; }
 
 mkdir "$scratch/work"
 cd "$scratch/work" || exit 1
-while IFS= read -r line || [ -n "$line" ]; do
-    case $line in
-    '#'* | '') printf '%s\n' "$line" ;;
+_first=1 _before=
+while IFS= read -r _line || [ -n "$_line" ]; do
+    case $_line in
+    '#'*)
+        case $_first$_before in 0'$'*) echo ;; esac
+        printf '%s\n' "$_line"
+        _first=0 _before='#'
+        ;;
     '$ '*)
-        printf '%s\n' "$line"
-        eval "${line#??}" >"$scratch/stdout" 2>"$scratch/stderr" </dev/null
-        code=$?
+        _first=0 _before='$'
+        printf '%s\n' "$_line"
+        eval "${_line#??}" >"$scratch/stdout" 2>"$scratch/stderr" </dev/null
+        _code=$?
         cat "$scratch/stdout"
         sed 's/^/2> /' "$scratch/stderr"
-        [ $code -eq 0 ] || echo "exit $code"
+        [ $_code -eq 0 ] || echo "exit $_code"
         ;;
     esac
-done <"$transcript" 3>&- >"$scratch/actual"
+done <"$transcript" >"$scratch/actual"
 
 if [ $write -eq 1 ]; then
     cp "$scratch/actual" "$transcript"

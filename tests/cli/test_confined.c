@@ -38,7 +38,7 @@ static int work(const void *data, size_t bytes, void **result, size_t *result_by
         snprintf(sentence, sentence_bytes, "refused, %zu bytes", bytes);
         return 5;
     case 's':
-        *(volatile int *)(uintptr_t)16 = 1;
+        raise(SIGSEGV);
         break;
     case 'a':
         abort();
