@@ -274,6 +274,7 @@ Test(import_refusals, texts_that_are_no_config)
         {"{\"class_name\": \"\xff\xfe\"}", "config.json is not JSON"},
         {"{\"class_name\": NaN}", "no class_name"},
         {"{\"class_name\": -Infinity}", "no class_name"},
+        {"{\"class_name\": \"a\\\" NaN\"}", "the model is a a\" NaN"},
         {"{\"class_name\": \"Sequential\", \"config\": Infinity}", "config is null"},
         {"{\"class_name\": \"Sequential\", \"config\": []}", "0 layers"},
         {"{\"class_name\": \"Sequential\", \"config\": [7]}", "layer 0 is 7"},
