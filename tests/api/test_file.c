@@ -277,6 +277,7 @@ Test(file, nesting_cannot_exhaust_the_stack)
         header[DEEP * unit] = 0;
         written file = write_by_hand(DEEP * unit, header, 0);
         model_refused(file.data, file.bytes, "depth", DEEP);
+        cr_expect(strstr(carry_error(), "deeper") != NULL, "%s", carry_error());
         free(file.data);
         free(header);
     }
@@ -292,6 +293,7 @@ Test(file, nesting_cannot_exhaust_the_stack)
     memcpy(header + at + DEEP, tail, sizeof tail);
     written file = write_by_hand(strlen(header), header, 0);
     model_refused(file.data, file.bytes, "depth of the graph", DEEP);
+    cr_expect(strstr(carry_error(), "deeper") != NULL, "%s", carry_error());
     free(file.data);
     free(header);
 }
