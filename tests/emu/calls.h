@@ -104,6 +104,9 @@ struct Grid {
     unsigned cluster;
     unsigned flags;
 };
+/* What a device would refuse at the launch. */
+cudaError_t check_grid(const Grid &grid);
+bool current_kernel(); /* a kernel is running: no place for a call of the host's */
 /* Runs a grid to its end on the calling OS thread. */
 cudaError_t run_grid(const void *kernel, const Grid &grid, void **arguments);
 

@@ -308,36 +308,6 @@ void deliver()
     }
 }
 
-cudaError_t check_shape(const Grid &shape)
-{
-    const dim3 &b = shape.block, &g = shape.grid;
-    uint64_t threads = (uint64_t)b.x * b.y * b.z, blocks = (uint64_t)g.x * g.y * g.z;
-    unsigned c = shape.cluster;
-    if (threads == 0 || threads > 1024 || b.z > 64 || blocks == 0 || blocks > 1u << 20 ||
-        g.x > 0x7fffffff || g.y > 65535 || g.z > 65535 ||
-        shape.dynamic_bytes > options.shared_limit_bytes) {
-        set_error(
-            "a launch of %llu blocks of %llu threads with %zu bytes of dynamic shared "
-            "memory is outside the device's limits",
-            (unsigned long long)blocks, (unsigned long long)threads, shape.dynamic_bytes);
-        return cudaErrorInvalidConfiguration;
-    }
-    if (c == 0 || c & (c - 1) || c > 16 || (c > 8 && !(shape.flags & GRID_CLUSTER_16)) ||
-        blocks % c) {
-        set_error("a cluster of %u blocks in a grid of %llu", c,
-                  (unsigned long long)blocks);
-        return cudaErrorInvalidClusterSize;
-    }
-    if (shape.flags & GRID_COOPERATIVE &&
-        blocks > options.multiprocessors * options.blocks_per_multiprocessor) {
-        set_error("a cooperative launch of %llu blocks where %u fit",
-                  (unsigned long long)blocks,
-                  options.multiprocessors * options.blocks_per_multiprocessor);
-        return cudaErrorCooperativeLaunchTooLarge;
-    }
-    return cudaSuccess;
-}
-
 void run_blocks()
 {
     unsigned cluster = machine->shape.cluster;
@@ -517,6 +487,41 @@ const Kernel *kernel_find(const void *kernel)
     return found == kernels.end() ? nullptr : &found->second;
 }
 
+cudaError_t check_grid(const Grid &shape)
+{
+    const dim3 &b = shape.block, &g = shape.grid;
+    uint64_t threads = (uint64_t)b.x * b.y * b.z, blocks = (uint64_t)g.x * g.y * g.z;
+    unsigned c = shape.cluster;
+    if (threads == 0 || threads > 1024 || b.z > 64 || blocks == 0 || blocks > 1u << 20 ||
+        g.x > 0x7fffffff || g.y > 65535 || g.z > 65535 ||
+        shape.dynamic_bytes > options.shared_limit_bytes) {
+        set_error(
+            "a launch of %llu blocks of %llu threads with %zu bytes of dynamic shared "
+            "memory is outside the device's limits",
+            (unsigned long long)blocks, (unsigned long long)threads, shape.dynamic_bytes);
+        return cudaErrorInvalidConfiguration;
+    }
+    if (c == 0 || c & (c - 1) || c > 16 || (c > 8 && !(shape.flags & GRID_CLUSTER_16)) ||
+        blocks % c) {
+        set_error("a cluster of %u blocks in a grid of %llu", c,
+                  (unsigned long long)blocks);
+        return cudaErrorInvalidClusterSize;
+    }
+    if (shape.flags & GRID_COOPERATIVE &&
+        blocks > options.multiprocessors * options.blocks_per_multiprocessor) {
+        set_error("a cooperative launch of %llu blocks where %u fit",
+                  (unsigned long long)blocks,
+                  options.multiprocessors * options.blocks_per_multiprocessor);
+        return cudaErrorCooperativeLaunchTooLarge;
+    }
+    return cudaSuccess;
+}
+
+bool current_kernel()
+{
+    return machine != nullptr;
+}
+
 cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
 {
     if (machine) abort(); /* one at a time */
@@ -524,7 +529,7 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
     error_text[0] = 0;
     const Kernel *how = kernel_find(kernel);
     if (!how) return cudaErrorInvalidDeviceFunction;
-    cudaError_t wrong = check_shape(shape);
+    cudaError_t wrong = check_grid(shape);
     if (wrong) return wrong;
 
     random_state = options.seed * 0x9e3779b97f4a7c15u ^ 0xd1b54a32d192ed03u;
