@@ -14,7 +14,8 @@ write=0
 [ "$1" = --write ] && write=1 && shift
 carry_program=$(realpath "$1") npy_program=$(realpath "$2") transcript=$(realpath "$3")
 here=$(dirname "$(realpath "$0")")
-golden=$here/../golden data=$here/data
+golden=${here%/*}/golden data=$here/data
+places="s#$golden#\$golden#g; s#$data#\$data#g"
 scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 
@@ -36,8 +37,8 @@ while IFS= read -r _line || [ -n "$_line" ]; do
         printf '%s\n' "$_line"
         eval "${_line#??}" >"$scratch/stdout" 2>"$scratch/stderr" </dev/null
         _code=$?
-        cat "$scratch/stdout"
-        sed 's/^/2> /' "$scratch/stderr"
+        sed "$places" "$scratch/stdout"
+        sed "$places; s/^/2> /" "$scratch/stderr"
         [ $_code -eq 0 ] || echo "exit $_code"
         ;;
     esac
