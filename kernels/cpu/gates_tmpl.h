@@ -34,9 +34,10 @@ V_INLINE v_f32 v_sigmoid(v_f32 x)
     v_f32 a = v_max_keeping_nan(-110, v_negative_abs(x)), t; /* e^-110 is 0 in float */
     v_f32 m = v_add(v_set(1), reduced_expm1(a, &t));
     /* 2^n in two factors, because the product may be a denormal and 2^n alone would be 0 */
-    v_i32 n = v_sub_i32(v_bits(t), v_bits(v_set(ROUNDER)));
-    v_i32 half = v_halve_i32(n);
-    v_f32 e = v_mul(v_mul(m, v_power_of_2(half)), v_power_of_2(v_sub_i32(n, half)));
+    v_i32 minus_n = v_sub_i32(v_bits(v_set(ROUNDER)), v_bits(t));
+    v_i32 half = v_halve_u32(minus_n);
+    v_f32 e =
+        v_mul(v_mul(m, v_power_of_half(half)), v_power_of_half(v_sub_i32(minus_n, half)));
     return v_div(v_select_below_zero(x, e, v_set(1)), v_add(v_set(1), e));
 }
 

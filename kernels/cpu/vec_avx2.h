@@ -3,7 +3,6 @@
 #define CY_KERNELS_CPU_VEC_AVX2_H
 
 #include <immintrin.h>
-#include <stdint.h>
 
 #define V_LANES 8
 
@@ -94,9 +93,9 @@ V_INLINE v_i32 v_sub_i32(v_i32 a, v_i32 b)
     return _mm256_sub_epi32(a, b);
 }
 
-V_INLINE v_i32 v_halve_i32(v_i32 a) /* towards minus infinity */
+V_INLINE v_i32 v_halve_u32(v_i32 a)
 {
-    return _mm256_srai_epi32(a, 1);
+    return _mm256_srli_epi32(a, 1);
 }
 
 /* 2^n for the integers n in -126 .. 127; only the low 9 bits of n matter. */
@@ -106,9 +105,11 @@ V_INLINE v_f32 v_power_of_2(v_i32 n)
         _mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
 }
 
-V_INLINE v_i32 v_set_i32(int32_t a)
+/* 2^-n for the integers n in -127 .. 126. */
+V_INLINE v_f32 v_power_of_half(v_i32 n)
 {
-    return _mm256_set1_epi32(a);
+    return _mm256_castsi256_ps(
+        _mm256_slli_epi32(_mm256_sub_epi32(_mm256_set1_epi32(127), n), 23));
 }
 
 #endif
