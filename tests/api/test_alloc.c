@@ -7,6 +7,8 @@
 
 #include "base/mem.h"
 
+#include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -58,6 +60,19 @@ void *__wrap_aligned_alloc(size_t align, size_t bytes)
     /* more than any machine has: AddressSanitizer ends the process where the C library says no */
     if (bytes > (size_t)1 << 40) return NULL;
     return __real_aligned_alloc(align, bytes);
+}
+
+static atomic_long thread_to_refuse; /* number of the thread that cannot start, 0: none */
+int __real_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument);
+int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                          void *(*start)(void *), void *argument)
+{
+    if (atomic_load(&thread_to_refuse) && atomic_fetch_sub(&thread_to_refuse, 1) == 1)
+        return EAGAIN;
+    return __real_pthread_create(thread, attributes, start, argument);
 }
 
 static const model_spec specs[] = {
@@ -183,6 +198,29 @@ Test(alloc, every_allocation_of_a_session)
             carry_model_close(&o.model);
             cr_assert_eq(atomic_load(&live), 0);
         }
+}
+
+Test(alloc, every_thread_that_cannot_start)
+{
+    opened o = {.model = build_model(&specs[0]),
+                .options = {.size = sizeof o.options, .threads = 5}};
+    long before = atomic_load(&live);
+    for (long number = 1; number <= 4; number++) { /* the fifth is the caller */
+        atomic_store(&thread_to_refuse, number);
+        carry_status status = open_session(&o);
+        atomic_store(&thread_to_refuse, 0);
+        cr_assert_eq(status, CARRY_E_MEMORY, "thread %ld: %s", number,
+                     carry_status_name(status));
+        cr_assert(strstr(carry_error(), "thread") != NULL, "%s", carry_error());
+        cr_assert_null(o.session);
+        cr_assert_eq(atomic_load(&live), before);
+    }
+    OK(open_session(&o));
+    carry_session_info info = {.size = sizeof info};
+    OK(carry_session_get_info(o.session, &info));
+    cr_assert_eq(info.threads, 5);
+    carry_session_close(&o.session);
+    carry_model_close(&o.model);
 }
 
 static carry_status open_state(void *argument)
