@@ -16,18 +16,20 @@ if(TARGET carry_cli)
 endif()
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
-# What a static link needs beside carry itself.
-set(runtime_packages jansson)
-set(import_packages jansson)
+# What a static link needs beside carry itself. The parsers stand as flags and not as required packages:
+# `pkg-config --static` would go on to what they were themselves made with, and Debian's libzip names
+# libraries there whose development packages it does not bring.
+set(import_libs)
 set(config_packages JANSSON=jansson)
 if(HDF5_FOUND)
-    string(APPEND import_packages " hdf5")
+    list(APPEND import_libs ${HDF5_LDFLAGS})
     list(APPEND config_packages HDF5=hdf5)
 endif()
 if(LIBZIP_FOUND)
-    string(APPEND import_packages " libzip")
+    list(APPEND import_libs ${LIBZIP_LDFLAGS})
     list(APPEND config_packages LIBZIP=libzip)
 endif()
+list(JOIN import_libs " " import_libs)
 
 # Paths in the .pc files are relative to the file, so that the installed tree can be moved.
 file(RELATIVE_PATH to_prefix ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
