@@ -32,6 +32,7 @@ void fail_call(size_t n, Failure failure);
 struct Seen {
     size_t calls;    /* since reset */
     size_t launches; /* kernels run, in graphs or not */
+    size_t graph_launches;
     size_t allocations;
     size_t bytes_to_device, bytes_to_host, bytes_on_device; /* copied */
     size_t synchronisations;
@@ -41,7 +42,7 @@ const Seen &seen();
 const char *last_misuse();
 const char *call_name(size_t n); /* of call number n */
 
-/* Allocations, streams and events not yet given back. */
+/* Allocations, streams, events and graphs not yet given back. */
 size_t open_handles();
 
 } // namespace fake

@@ -3,7 +3,8 @@
  * Device memory is heap filled with NaN; copies and fills are held to the table of allocations and to their
  * stated direction. Copies from pageable memory are staged at the call, copies to it complete before it
  * returns, as CUDA does; only pinned memory is really asynchronous. Under ASan device memory is poisoned while
- * host code runs. A kernel that fails makes every later call fail. */
+ * host code runs. A kernel that fails makes every later call fail. A
+ * graph replays its work in the order of its capture. */
 #include "calls.h"
 #include "fake.h"
 
@@ -52,6 +53,16 @@ struct KernelLimits {
 
 struct CUstream_st {
     std::deque<Operation> queue;
+    bool captured = false; /* its work goes to the graph under capture */
+};
+
+/* Work in the order of its capture, which is one that streams and events allow. */
+struct CUgraph_st {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
+struct CUgraphExec_st {
+    std::shared_ptr<CUgraph_st> graph;
 };
 
 namespace
@@ -70,6 +81,11 @@ struct State {
     std::map<cudaEvent_t, std::shared_ptr<CUevent_st>> events;
     std::map<const void *, KernelLimits> limits;
     std::vector<const char *> names;
+    std::map<cudaGraph_t, std::shared_ptr<CUgraph_st>> graphs;
+    std::set<cudaGraphExec_t> executables;
+    std::shared_ptr<CUgraph_st> capture; /* under way, begun on capture_stream */
+    cudaStream_t capture_stream = nullptr;
+    std::set<const CUevent_st *> captured_events;
     std::string misuse;
     CUstream_st ordinary; /* of a NULL stream */
 };
@@ -184,6 +200,19 @@ cudaError_t enter(const char *name, cudaError_t error)
     return keep(now ? error : cudaSuccess);
 }
 
+/* What a capture does not allow. */
+cudaError_t outside_capture(const char *name)
+{
+    if (!state()->capture) return cudaSuccess;
+    return misuse(cudaErrorStreamCaptureUnsupported, "%s during a capture", name);
+}
+
+#define NOT_CAPTURED()                                    \
+    do {                                                  \
+        cudaError_t captured = outside_capture(__func__); \
+        if (captured) return captured;                    \
+    } while (0)
+
 #define ENTER(error)                                  \
     do {                                              \
         cudaError_t entered = enter(__func__, error); \
@@ -222,6 +251,18 @@ cudaError_t enqueue(cudaStream_t handle, Operation operation)
     CUstream_st *stream = resolve(handle);
     if (!stream)
         return misuse(cudaErrorInvalidResourceHandle, "a stream that does not exist");
+    State *s = state();
+    if (s->capture && !handle)
+        return misuse(cudaErrorStreamCaptureImplicit, "the NULL stream during a capture");
+    if (stream->captured) {
+        if (operation.run) s->capture->work.push_back(std::move(operation.run));
+        if (operation.mark) s->captured_events.insert(operation.mark.get());
+        return cudaSuccess;
+    }
+    if (operation.wait && s->captured_events.count(operation.wait.get())) {
+        stream->captured = true; /* forked: it takes part from here on */
+        return cudaSuccess;
+    }
     if (!handle) { /* the legacy stream waits for all and all wait for it */
         run_all();
         stream->queue.push_back(std::move(operation));
@@ -252,6 +293,9 @@ cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind direct
     size_t *counted = to_device && from_device ? &s->seen.bytes_on_device
                       : to_device              ? &s->seen.bytes_to_device
                                                : &s->seen.bytes_to_host;
+    if (s->capture && stream && stream->captured &&
+        (source == Kind::PAGEABLE || target == Kind::PAGEABLE))
+        return misuse(cudaErrorStreamCaptureUnsupported, "pageable memory in a capture");
     Operation operation;
     if (source == Kind::PAGEABLE) {
         auto staged = std::make_shared<std::vector<char>>(
@@ -321,6 +365,8 @@ void reset(const Device &device, uint64_t seed)
         free(const_cast<char *>(base));
     for (cudaStream_t stream : s->streams)
         delete stream;
+    for (cudaGraphExec_t executable : s->executables)
+        delete executable;
     *s = State();
     s->device = device;
     s->random = seed * 0x9e3779b97f4a7c15u + 1;
@@ -351,7 +397,8 @@ const char *call_name(size_t n)
 
 size_t open_handles()
 {
-    return state()->memory.size() + state()->streams.size() + state()->events.size();
+    return state()->memory.size() + state()->streams.size() + state()->events.size() +
+           state()->graphs.size() + state()->executables.size();
 }
 
 } // namespace fake
@@ -423,6 +470,7 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 cudaError_t cudaDeviceSynchronize(void)
 {
     ENTER(cudaErrorUnknown);
+    NOT_CAPTURED();
     state()->seen.synchronisations++;
     run_all();
     return keep(state()->sticky);
@@ -474,6 +522,7 @@ cudaError_t cudaMalloc(void **pointer, size_t bytes)
 {
     *pointer = nullptr;
     ENTER(cudaErrorMemoryAllocation);
+    NOT_CAPTURED();
     return allocate(pointer, bytes, Place::DEVICE);
 }
 
@@ -558,6 +607,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     ENTER(cudaErrorUnknown);
+    NOT_CAPTURED();
     state()->seen.synchronisations++;
     CUstream_st *s = resolve(stream);
     if (!s) return misuse(cudaErrorInvalidResourceHandle, "a stream that does not exist");
@@ -620,6 +670,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     ENTER(cudaErrorUnknown);
+    NOT_CAPTURED();
     if (!state()->events.count(event))
         return misuse(cudaErrorInvalidResourceHandle, "an event that does not exist");
     state()->seen.synchronisations++;
@@ -634,6 +685,84 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     if (!state()->events.count(event))
         return misuse(cudaErrorInvalidResourceHandle, "an event that does not exist");
     return event->completed >= event->recorded ? cudaSuccess : cudaErrorNotReady;
+}
+
+/* ---- graphs ---- */
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode)
+{
+    ENTER(cudaErrorUnknown);
+    State *s = state();
+    if (!stream || !s->streams.count(stream) || s->capture)
+        return misuse(cudaErrorIllegalState, "a capture that cannot begin");
+    s->capture = std::make_shared<CUgraph_st>();
+    s->capture_stream = stream;
+    stream->captured = true;
+    return cudaSuccess;
+}
+
+/* Ends the capture also when it fails. That forked streams were joined is not checked. */
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    *graph = nullptr;
+    cudaError_t entered = enter(__func__, cudaErrorUnknown);
+    State *s = state();
+    if (!s->capture || s->capture_stream != stream)
+        return misuse(cudaErrorIllegalState, "the end of a capture that was not begun");
+    std::shared_ptr<CUgraph_st> captured = std::move(s->capture);
+    s->capture = nullptr;
+    s->captured_events.clear();
+    for (cudaStream_t one : s->streams)
+        one->captured = false;
+    if (entered) return entered;
+    *graph = captured.get();
+    s->graphs[*graph] = captured;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *executable, cudaGraph_t graph,
+                                 unsigned long long)
+{
+    *executable = nullptr;
+    ENTER(cudaErrorMemoryAllocation);
+    auto found = state()->graphs.find(graph);
+    if (found == state()->graphs.end())
+        return misuse(cudaErrorInvalidValue, "a graph that does not exist");
+    *executable = new CUgraphExec_st{found->second};
+    state()->executables.insert(*executable);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    cudaError_t entered = enter(__func__, cudaErrorUnknown);
+    if (!state()->graphs.erase(graph))
+        return misuse(cudaErrorInvalidValue, "a graph that does not exist");
+    return entered;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t executable)
+{
+    cudaError_t entered = enter(__func__, cudaErrorUnknown);
+    if (!state()->executables.erase(executable))
+        return misuse(cudaErrorInvalidValue, "an executable graph that does not exist");
+    delete executable;
+    return entered;
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
+{
+    ENTER(cudaErrorUnknown);
+    if (!state()->executables.count(executable))
+        return misuse(cudaErrorInvalidValue, "an executable graph that does not exist");
+    state()->seen.graph_launches++;
+    Operation operation;
+    operation.run = [graph = executable->graph] {
+        for (const auto &work : graph->work)
+            if (cudaError_t error = work()) return error;
+        return cudaSuccess;
+    };
+    return enqueue(stream, std::move(operation));
 }
 
 /* ---- kernels ---- */

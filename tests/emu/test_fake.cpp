@@ -255,6 +255,59 @@ void mistakes_named()
     CHECK(major == 8);
 }
 
+/* A captured chunk runs at every launch, with what its arguments point at by then; a capture runs nothing. */
+void graphs_replay()
+{
+    for (unsigned seed = 1; seed <= 8; seed++) {
+        fake::reset(fake::Device(), seed);
+        cudaStream_t stream = nullptr, other = nullptr;
+        cudaEvent_t fork = nullptr, join = nullptr;
+        float *in = nullptr, *out = nullptr, *device = nullptr;
+        CHECK(!cudaStreamCreateWithFlags(&stream, 0) &&
+              !cudaStreamCreateWithFlags(&other, 0));
+        CHECK(!cudaEventCreateWithFlags(&fork, 0) && !cudaEventCreateWithFlags(&join, 0));
+        CHECK(!cudaHostAlloc((void **)&in, 16, 0) &&
+              !cudaHostAlloc((void **)&out, 16, 0));
+        CHECK(!cudaMalloc((void **)&device, 16));
+        for (int i = 0; i < 4; i++)
+            out[i] = 77;
+
+        CHECK(!cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        CHECK(!cudaMemcpyAsync(device, in, 16, cudaMemcpyHostToDevice, stream));
+        CHECK(!cudaEventRecord(fork, stream) && !cudaStreamWaitEvent(other, fork, 0));
+        cy_cuda_dense_output dense = {};
+        dense.z = dense.out = device;
+        dense.row_stride = dense.width = 4;
+        dense.step_count = dense.row_count = 1;
+        dense.activation = CY_ACT_RELU;
+        CHECK(!cy_cuda_dense_output_launch(&dense, other));
+        CHECK(!cudaEventRecord(join, other) && !cudaStreamWaitEvent(stream, join, 0));
+        CHECK(!cudaMemcpyAsync(out, device, 16, cudaMemcpyDeviceToHost, stream));
+        CHECK(cudaStreamSynchronize(stream) == cudaErrorStreamCaptureUnsupported);
+        CHECK(cudaMemcpyAsync(device, &dense, 16, cudaMemcpyHostToDevice, stream) ==
+              cudaErrorStreamCaptureUnsupported);
+        CHECK(fake::seen().misuses == 2);
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t executable = nullptr;
+        CHECK(!cudaStreamEndCapture(stream, &graph));
+        CHECK(!cudaGraphInstantiate(&executable, graph, 0) && !cudaGraphDestroy(graph));
+        CHECK(!cudaDeviceSynchronize() && out[0] == 77 && fake::seen().launches == 0);
+        for (int replay = 0; replay < 3; replay++) {
+            for (int i = 0; i < 4; i++)
+                in[i] = (float)(replay * 10 + i) * (i % 2 ? -1 : 1);
+            CHECK(!cudaGraphLaunch(executable, stream) && !cudaStreamSynchronize(stream));
+            for (int i = 0; i < 4; i++)
+                CHECK(out[i] == (i % 2 ? 0 : (float)(replay * 10 + i)));
+        }
+        CHECK(fake::seen().launches == 3 && fake::seen().graph_launches == 3);
+        CHECK(!cudaGraphExecDestroy(executable) && !cudaFree(device));
+        CHECK(!cudaFreeHost(in) && !cudaFreeHost(out));
+        CHECK(!cudaEventDestroy(fork) && !cudaEventDestroy(join));
+        CHECK(!cudaStreamDestroy(stream) && !cudaStreamDestroy(other));
+        CHECK(fake::open_handles() == 0);
+    }
+}
+
 #ifdef EMU_ASAN
 /* A host access to device memory stops the process. */
 void device_memory_guarded()
@@ -284,6 +337,7 @@ int main()
     right_under_any_order();
     every_call_fails();
     mistakes_named();
+    graphs_replay();
 #ifdef EMU_ASAN
     device_memory_guarded();
 #endif
