@@ -1,4 +1,5 @@
 /* The named errors, their sentences, and that a failed call moves nothing. */
+#define _POSIX_C_SOURCE 200809L
 #include "support.h"
 
 #include <pthread.h>
@@ -317,6 +318,26 @@ Test(errors, codes_have_names_and_texts)
     const char *isa = carry_cpu_isa();
     cr_assert(!strcmp(isa, "reference") || !strcmp(isa, "avx2") || !strcmp(isa, "avx512"),
               "%s", isa);
+}
+
+/* Each test is a process of its own, so the choice has not been made yet. */
+Test(errors, the_instruction_set_is_capped_and_chosen_once)
+{
+    setenv("CARRY_ISA", "reference", 1);
+    cr_assert_str_eq(carry_cpu_isa(), "reference");
+    setenv("CARRY_ISA", "avx512", 1);
+    cr_assert_str_eq(carry_cpu_isa(), "reference");
+    rig r = rig_open(&spec, NULL);
+    float *x = random_input(&r, 1, STEPS, 1), y[2];
+    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = STEPS, .x = x, .y = y}));
+    free(x);
+    rig_close(&r);
+}
+
+Test(errors, a_cap_never_raises_the_instruction_set)
+{
+    setenv("CARRY_ISA", "avx2", 1);
+    cr_assert_str_neq(carry_cpu_isa(), "avx512");
 }
 
 /* ---- two threads on one session ------------------------------------------------------------- */

@@ -150,6 +150,9 @@ class Draw:
         plan["groups"] = self.int(1, 4) if stateful else 1
         plan["steps"] = self.int(1, 12)
         plan["dtype"] = None
+        if self.chance(0.06):  # beyond one chunk of steps, or one group of rows
+            plan["groups"] = 1
+            plan["rows"], plan["steps"] = self.pick([(2, 200), (1, 310), (70, 9), (130, 3)])
         if self.chance(0.12):
             plan["dtype"] = self.pick(["mixed_float16", "mixed_bfloat16", "float64", "float16"])
         plan["low"] = plan["dtype"] in ("mixed_float16", "mixed_bfloat16", "float16")
@@ -170,6 +173,10 @@ class Draw:
             if k < count - 1 and self.chance(0.25):
                 layers.append(self.other(True))
         sequence = count == 0 or layers[-1][1]["return_sequences"]
+        plan["port"] = 0  # of the last LSTM: what the layers behind it take; 1: h, 2: c
+        if plan["functional"] and count and layers[-1][1].get("return_state"):
+            plan["port"] = self.pick([0, 0, 0, 1, 2])
+            sequence = sequence and not plan["port"]
         if not plan["ends_in_state"]:
             for _ in range(self.pick([0, 1, 1, 2])):
                 layers.append(self.other(sequence))
@@ -233,6 +240,10 @@ def make_layer(K, plan, kind, args, first_shape=None):
     return getattr(K.layers, kind)(**args)
 
 
+def last_lstm(plan):
+    return max((k for k, (kind, _) in enumerate(plan["layers"]) if kind == "LSTM"), default=None)
+
+
 def input_shape(plan):
     batch = plan["rows"] if plan["fixed_batch"] else None
     time = plan["steps"] if plan["fixed_time"] else None
@@ -263,7 +274,7 @@ def build(K, plan):
         if kind == "LSTM" and args.get("return_state"):
             for port, tensor in enumerate(y):
                 tensors[k, port] = tensor
-            value = y[0]
+            value = y[plan["port"] if k == last_lstm(plan) else 0]
         else:
             value = tensors[k, 0] = y
     outputs = [tensors[o] for o in plan["outputs"]]
@@ -289,7 +300,8 @@ def build_explicit(K, plan, weights):
         args.update(stateful=False, unroll=False, return_state=True)
         state = [K.Input(shape=(args["units"],), dtype=dtype) for _ in range(2)]
         y, h, c = make_layer(K, plan, kind, args)(value, initial_state=state)
-        tensors[k, 0], tensors[k, 1], tensors[k, 2] = value, _, _ = y, h, c
+        tensors[k, 0], tensors[k, 1], tensors[k, 2] = y, h, c
+        value = (y, h, c)[plan["port"] if k == last_lstm(plan) else 0]
         inputs += state
         finals += [h, c]
     model = K.Model(inputs, [tensors[o] for o in plan["outputs"]] + finals)
@@ -346,7 +358,7 @@ class Explicit:
 
     def has_time(self, output):
         layer, port = output
-        if port:
+        if port or (self.plan["port"] and layer > last_lstm(self.plan)):
             return False
         return all(args["return_sequences"] for kind, args in self.plan["layers"][:layer + 1]
                    if kind == "LSTM")
