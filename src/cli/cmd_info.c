@@ -250,10 +250,9 @@ static void print_weights(const model_facts *facts)
         putchar('\n');
     }
     if (gates)
-        printf("  An LSTM's kernel, recurrent_kernel and bias hold four blocks of "
-               "`units` columns "
-               "in the\n  order i f c o: input gate, forget gate, candidate (cell), "
-               "output gate.\n");
+        printf("  An LSTM's kernel, recurrent_kernel and bias: four blocks of `units` "
+               "columns, i f c o "
+               "(input, forget, candidate, output)\n");
 }
 
 static void print_ports(const model_facts *facts)
@@ -327,12 +326,11 @@ static void print_words(const model_facts *facts)
                input->ids - 1);
     else printf("  features: numbers in one step; here %" PRId64 "\n", input->width);
     if (batch == CARRY_FREE)
-        printf("  batch_shape: the file fixes no batch, any number of rows may be fed\n");
+        printf("  batch_shape: the file fixes no batch; any number of rows may be fed\n");
     else
-        printf("  batch_shape: the file fixes a batch of %" PRId64
-               " because Keras keeps that many states; here\n               any number "
-               "of rows "
-               "may be fed, and it is only the default of --batch-size\n",
+        printf("  batch_shape: the file fixes %" PRId64
+               " rows, as many states as Keras keeps; here "
+               "it is only --batch-size's default\n",
                batch);
 }
 
