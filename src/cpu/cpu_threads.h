@@ -7,7 +7,7 @@
 typedef struct cy_cpu_pool cy_cpu_pool;
 
 /* Starts threads - 1 threads; threads >= 1 counts the calling one. */
-carry_status cy_cpu_pool_open(cy_cpu_pool **pool, uint32_t threads);
+carry_status cy_cpu_pool_open(cy_cpu_pool **opened, uint32_t threads);
 
 /* Ends and joins them. NULL is fine. */
 void cy_cpu_pool_close(cy_cpu_pool *pool);
