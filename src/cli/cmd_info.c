@@ -328,9 +328,9 @@ static void print_words(const model_facts *facts)
     if (batch == CARRY_FREE)
         printf("  batch_shape: the file fixes no batch; any number of rows may be fed\n");
     else
-        printf("  batch_shape: the file fixes %" PRId64
-               " rows, as many states as Keras keeps; here "
-               "it is only --batch-size's default\n",
+        printf("  batch_shape: the file fixes a batch of %" PRId64
+               ", as many states as Keras keeps; here it is "
+               "only --batch-size's default\n",
                batch);
 }
 
