@@ -85,11 +85,10 @@ typedef struct cy_graph {
 
     struct {
         const char *name;
-        bool ids;           /* int32 ids [B, T] instead of float32 [B, T, width] */
-        bool ids_last_axis; /* ids whose file shape is [B, T, 1] (info only) */
-        uint64_t width;     /* 1 for ids */
-        uint64_t batch;     /* fixed in the source, 0: free */
-        uint64_t steps;     /* fixed in the source, 0: free */
+        bool ids;       /* int32 ids [B, T] instead of float32 [B, T, width] */
+        uint64_t width; /* 1 for ids */
+        uint64_t batch; /* fixed in the source, 0: free */
+        uint64_t steps; /* fixed in the source, 0: free */
     } input;
 
     uint32_t node_count;

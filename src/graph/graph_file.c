@@ -60,12 +60,11 @@ static json_t *node_json(const cy_node *node)
 
 static char *graph_json(const cy_graph *graph)
 {
-    json_t *root =
-        json_pack("{s:s, s:s, s:{s:s, s:b, s:b, s:I, s:I, s:I}}", "source", graph->source,
-                  "name", graph->name, "input", "name", graph->input.name, "ids",
-                  graph->input.ids, "ids_last_axis", graph->input.ids_last_axis, "width",
-                  (json_int_t)graph->input.width, "batch", (json_int_t)graph->input.batch,
-                  "steps", (json_int_t)graph->input.steps);
+    json_t *root = json_pack(
+        "{s:s, s:s, s:{s:s, s:b, s:I, s:I, s:I}}", "source", graph->source, "name",
+        graph->name, "input", "name", graph->input.name, "ids", graph->input.ids, "width",
+        (json_int_t)graph->input.width, "batch", (json_int_t)graph->input.batch, "steps",
+        (json_int_t)graph->input.steps);
     json_t *nodes = json_array(), *outputs = json_array();
     int failed = !root || !nodes || !outputs;
     for (uint32_t i = 0; !failed && i < graph->node_count; i++)
@@ -292,7 +291,6 @@ static carry_status read_graph(reader *r, const json_t *root)
     const json_t *input = json_object_get(root, "input");
     CY_TRY(get_text(r, input, "name", &graph->input.name));
     CY_TRY(get_flag(input, "ids", &graph->input.ids));
-    CY_TRY(get_flag(input, "ids_last_axis", &graph->input.ids_last_axis));
     CY_TRY(get_number(input, "width", &graph->input.width));
     CY_TRY(get_number(input, "batch", &graph->input.batch));
     CY_TRY(get_number(input, "steps", &graph->input.steps));

@@ -109,7 +109,7 @@ carry_status carry_model_get_input(const carry_model *model, size_t index,
                              .ids = (int64_t)graph->ids,
                              .has_time = 1,
                              .tensor = 'x'};
-    if (graph->input.ids && !graph->input.ids_last_axis) known.shape.rank = 2;
+    if (graph->input.ids) known.shape.rank = 2;
     return cy_sized_write(info, &known, sizeof known, "carry_port_info");
 }
 
