@@ -173,8 +173,9 @@ static cy_cpu_plan plan(const cpu_session *session, const cy_run *run)
     uint64_t row_steps = 0;
     while (live < run->row_count && run->rows[live].steps > 0)
         row_steps += run->rows[live++].steps;
-    return cy_cpu_plan_make(&session->model->cost, session->limits.threads, live,
-                            row_steps);
+    return cy_cpu_plan_make(
+        &session->model->cost, session->limits.threads,
+        cy_cpu_pool_awake(session->pool) ? CY_CPU_AWAKE : CY_CPU_ASLEEP, live, row_steps);
 }
 
 static carry_status cpu_run(void *opaque, const cy_run *run)

@@ -1,7 +1,8 @@
 #include "cpu/cpu_plan.h"
 
-/* Below this a call is over before a second thread has begun. */
-#define LEAST_FLOPS_OF_CALL 500000
+/* Below this a call is over before a second thread has begun: one that sleeps, one that is awake. */
+#define LEAST_FLOPS_OF_CALL       500000
+#define LEAST_FLOPS_OF_CALL_AWAKE 150000
 
 /* A thread's least work between two barriers, which cost some 0.3 us while everybody spins. */
 #define LEAST_FLOPS_OF_SHARE 30000
@@ -23,12 +24,14 @@ static uint64_t smaller(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
-cy_cpu_plan cy_cpu_plan_make(const cy_cpu_cost *cost, uint32_t threads, size_t rows,
-                             uint64_t row_steps)
+cy_cpu_plan cy_cpu_plan_make(const cy_cpu_cost *cost, uint32_t threads,
+                             cy_cpu_others others, size_t rows, uint64_t row_steps)
 {
+    uint64_t least =
+        others == CY_CPU_AWAKE ? LEAST_FLOPS_OF_CALL_AWAKE : LEAST_FLOPS_OF_CALL;
     cy_cpu_plan alone = {CY_CPU_ALONE, 1};
     if (threads <= 1 || rows == 0) return alone;
-    if (cost->flops * row_steps < LEAST_FLOPS_OF_CALL) return alone;
+    if (cost->flops * row_steps < least) return alone;
 
     if (cy_cpu_plan_may_divide_rows(cost) && rows / threads >= LEAST_ROWS_OF_SHARE)
         return (cy_cpu_plan){CY_CPU_BY_ROWS, threads};

@@ -26,9 +26,14 @@ typedef struct cy_cpu_cost {
     uint64_t panels;       /* of the LSTM with the fewest; UINT64_MAX without any */
 } cy_cpu_cost;
 
+typedef enum cy_cpu_others {
+    CY_CPU_ASLEEP, /* some other thread has to be woken: 50 to 150 us */
+    CY_CPU_AWAKE   /* all still look for work, from a call just before */
+} cy_cpu_others;
+
 /* rows: those of at least one step; row_steps: the steps of all of them together. */
-cy_cpu_plan cy_cpu_plan_make(const cy_cpu_cost *cost, uint32_t threads, size_t rows,
-                             uint64_t row_steps);
+cy_cpu_plan cy_cpu_plan_make(const cy_cpu_cost *cost, uint32_t threads,
+                             cy_cpu_others others, size_t rows, uint64_t row_steps);
 
 /* False: the plan is never CY_CPU_BY_ROWS for this model. */
 int cy_cpu_plan_may_divide_rows(const cy_cpu_cost *cost);

@@ -101,6 +101,12 @@ static uint64_t gate_wait(gate *g, uint64_t seen)
     return word;
 }
 
+bool cy_cpu_pool_awake(cy_cpu_pool *pool)
+{
+    return !pool ||
+           atomic_load_explicit(&pool->start.sleepers, memory_order_relaxed) == 0;
+}
+
 void cy_cpu_pool_meet(cy_cpu_pool *pool)
 {
     uint64_t round = atomic_load_explicit(&pool->round.word, memory_order_acquire);

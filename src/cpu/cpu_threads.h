@@ -4,6 +4,8 @@
 
 #include "base/status.h"
 
+#include <stdbool.h>
+
 typedef struct cy_cpu_pool cy_cpu_pool;
 
 /* Starts threads - 1 threads; threads >= 1 counts the calling one. */
@@ -16,6 +18,9 @@ void cy_cpu_pool_close(cy_cpu_pool *pool);
  * all have. One call at a time. With threads == 1 it is a plain call. */
 void cy_cpu_pool_run(cy_cpu_pool *pool, uint32_t threads,
                      void (*job)(void *argument, uint32_t id), void *argument);
+
+/* True while every thread still spins, so that a job can begin at once. NULL: true. */
+bool cy_cpu_pool_awake(cy_cpu_pool *pool);
 
 /* Inside a job: returns when all its threads have come; what they wrote before is seen after. */
 void cy_cpu_pool_meet(cy_cpu_pool *pool);
