@@ -109,9 +109,10 @@ bool cy_cpu_pool_awake(cy_cpu_pool *pool)
 
 void cy_cpu_pool_meet(cy_cpu_pool *pool)
 {
+    /* read before arriving: once all have arrived, the caller may write the next job's team */
+    uint32_t team = pool->team;
     uint64_t round = atomic_load_explicit(&pool->round.word, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 ==
-        pool->team) {
+    if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 == team) {
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
         gate_set(&pool->round, round + 1);
     } else {
