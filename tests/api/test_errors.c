@@ -36,11 +36,14 @@ static void good_open(good *g, const model_spec *of)
     memcpy(g->x, x, ROWS * STEPS * g->r.in * sizeof *x);
     free(x);
     open_states(&g->r, g->states, ROWS);
-    g->in = (carry_array){sizeof g->in, g->x, g->r.ids ? CARRY_I32 : CARRY_F32,
-                          ROWS * STEPS * g->r.in * sizeof(float)};
-    g->out = (carry_array){sizeof g->out, g->y, CARRY_F32,
-                           output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) *
-                               sizeof(float)};
+    g->in = (carry_array){.size = sizeof g->in,
+                          .data = g->x,
+                          .dtype = g->r.ids ? CARRY_I32 : CARRY_F32,
+                          .bytes = ROWS * STEPS * g->r.in * sizeof(float)};
+    g->out = (carry_array){
+        .size = sizeof g->out,
+        .data = g->y,
+        .bytes = output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof(float)};
     g->batch = (carry_batch){.size = sizeof g->batch,
                              .rows = ROWS,
                              .states = g->states,

@@ -29,8 +29,8 @@ static void run_session(worker *w, carry_session *session)
     carry_state states[ROWS], copy;
     for (int i = 0; i < ROWS; i++)
         if (carry_state_open(session, &states[i]) != CARRY_OK) goto failed;
-    carry_array in = {sizeof in, input, CARRY_F32, sizeof input};
-    carry_array out = {sizeof out, w->output, CARRY_F32, sizeof w->output};
+    carry_array in = {.size = sizeof in, .data = input, .bytes = sizeof input};
+    carry_array out = {.size = sizeof out, .data = w->output, .bytes = sizeof w->output};
     carry_batch batch = {.size = sizeof batch,
                          .rows = ROWS,
                          .states = states,
