@@ -1,3 +1,7 @@
+# Not what CMake found for clang: the linker of LLVM 14 has no --force-group-allocation.
+find_program(CARRY_LD ld REQUIRED)
+find_program(CARRY_OBJCOPY objcopy REQUIRED)
+
 # carry_library(NAME EXPORT_NAME PARTS object-libraries... NEEDS libraries...)
 #
 # Makes lib<NAME>.so (target NAME) and lib<NAME>.a (target NAME_static) of the same objects. Both offer
@@ -25,8 +29,8 @@ function(carry_library name export_name)
     set(joined ${CMAKE_CURRENT_BINARY_DIR}/${name}_joined.o)
     set(local ${CMAKE_CURRENT_BINARY_DIR}/${name}_local.o)
     add_custom_command(OUTPUT ${local}
-        COMMAND ${CMAKE_LINKER} -r --force-group-allocation -o ${joined} ${objects}
-        COMMAND ${CMAKE_OBJCOPY} --localize-hidden --wildcard --keep-global-symbol=carry_* ${joined} ${local}
+        COMMAND ${CARRY_LD} -r --force-group-allocation -o ${joined} ${objects}
+        COMMAND ${CARRY_OBJCOPY} --localize-hidden --wildcard --keep-global-symbol=carry_* ${joined} ${local}
         DEPENDS ${objects}
         COMMENT "Joining the objects of lib${name}.a"
         COMMAND_EXPAND_LISTS VERBATIM)
