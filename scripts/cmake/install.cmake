@@ -16,9 +16,15 @@ if(TARGET carry_cli)
 endif()
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
-# What a static link needs beside carry itself. The parsers stand as flags and not as required packages:
+# What a static link needs beside carry itself. The CUDA backend holds C++. The parsers stand as flags and not as required packages:
 # `pkg-config --static` would go on to what they were themselves made with, and Debian's libzip names
 # libraries there whose development packages it does not bring.
+set(runtime_libs)
+if(CARRY_CUDA STREQUAL ON)
+    set(runtime_libs "-L${CUDAToolkit_LIBRARY_DIR} -lcudart_static -lcublas -lrt -ldl -lstdc++")
+elseif(CARRY_CUDA_EMULATED)
+    set(runtime_libs "-lstdc++")
+endif()
 set(import_libs)
 set(config_packages JANSSON=jansson)
 if(HDF5_FOUND)

@@ -1,8 +1,13 @@
+# Not what CMake found for clang: the linker of LLVM 14 has no --force-group-allocation.
+find_program(CARRY_LD ld REQUIRED)
+find_program(CARRY_OBJCOPY objcopy REQUIRED)
+
 # carry_library(NAME EXPORT_NAME PARTS object-libraries... NEEDS libraries...)
 #
 # Makes lib<NAME>.so (target NAME) and lib<NAME>.a (target NAME_static) of the same objects. Both offer
 # exactly what the headers declare CARRY_API: the shared one by a symbol map, the static one because its
-# objects are joined into one whose hidden symbols are then made local. So libcarry.a and
+# objects are joined into one whose other symbols are then made local. C++ puts functions into groups of
+# which a linker keeps one of a name; here they stay, since local names cannot refer to another's. So libcarry.a and
 # libcarry_import.a, which both hold base/ and graph/, can be linked into one program.
 function(carry_library name export_name)
     cmake_parse_arguments(ARG "" "" "PARTS;NEEDS" ${ARGN})
@@ -24,8 +29,8 @@ function(carry_library name export_name)
     set(joined ${CMAKE_CURRENT_BINARY_DIR}/${name}_joined.o)
     set(local ${CMAKE_CURRENT_BINARY_DIR}/${name}_local.o)
     add_custom_command(OUTPUT ${local}
-        COMMAND ${CMAKE_LINKER} -r -o ${joined} ${objects}
-        COMMAND ${CMAKE_OBJCOPY} --localize-hidden ${joined} ${local}
+        COMMAND ${CARRY_LD} -r --force-group-allocation -o ${joined} ${objects}
+        COMMAND ${CARRY_OBJCOPY} --localize-hidden --wildcard --keep-global-symbol=carry_* ${joined} ${local}
         DEPENDS ${objects}
         COMMENT "Joining the objects of lib${name}.a"
         COMMAND_EXPAND_LISTS VERBATIM)

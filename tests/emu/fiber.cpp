@@ -20,6 +20,7 @@
 extern "C" void emu_switch(void **save, void *stack_pointer);
 __asm__(".text\n"
         ".globl emu_switch\n"
+        ".hidden emu_switch\n"
         ".type emu_switch, @function\n"
         "emu_switch:\n"
         "    pushq %rbx\n"
