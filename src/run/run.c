@@ -103,12 +103,12 @@ static carry_status check_outputs(call *c)
              "carry_run: outputs is NULL");
     for (uint32_t i = 0; i < graph->output_count; i++) {
         cy_run_output *output = &c->session->outputs[i];
-        *output = (cy_run_output){0};
+        bool has_time = cy_graph_has_time(graph, graph->outputs[i]);
+        *output = (cy_run_output){.all_steps = has_time};
         if (i >= batch->output_count) continue;
         carry_array array;
         CY_TRY(read_array(batch->outputs, i, &array));
         if (!array.data) continue;
-        bool has_time = cy_graph_has_time(graph, graph->outputs[i]);
         CY_CHECK(has_time || batch->mode != CARRY_STEPS_ALL, CARRY_E_ARGUMENT,
                  "carry_run: CARRY_STEPS_ALL, but output %u ('%s') has no time axis", i,
                  graph->nodes[graph->outputs[i].node].name);
