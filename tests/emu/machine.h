@@ -83,7 +83,9 @@ struct Machine {
 };
 
 extern Machine *machine; /* NULL: no launch */
-extern Thread *current;  /* NULL: the scheduler or the host */
+/* NULL: the scheduler or the host. Each OS thread's own: while one runs a grid, others come to the
+ * preemption points of launchers, which are compiled with the kernels. */
+extern __thread Thread *current __attribute__((tls_model("initial-exec")));
 
 /* Held by every entry: no preemption inside, and TSan looks away from the emulator's own memory. */
 struct Inside {

@@ -6,6 +6,7 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ namespace emu
 Options options;
 Counters counters;
 Machine *machine;
-Thread *current;
+__thread Thread *current __attribute__((tls_model("initial-exec")));
 /* libtsan has 255 slots for contexts; past them it drops history and misses races. */
 const unsigned tsan_threads_max = 240;
 
@@ -38,6 +39,7 @@ uint64_t random_state;
 int blocks_to_preemption;
 Policy policy;
 std::unordered_map<const void *, Kernel> kernels;
+std::mutex kernels_lock;
 
 std::vector<Thread *> queue; /* ready; a ring of a power of two */
 size_t queue_head, queue_count;
@@ -478,11 +480,13 @@ unsigned races()
 
 void kernel_register(const void *kernel, const Kernel &how)
 {
+    std::lock_guard<std::mutex> locked(kernels_lock);
     kernels[kernel] = how;
 }
 
 const Kernel *kernel_find(const void *kernel)
 {
+    std::lock_guard<std::mutex> locked(kernels_lock);
     auto found = kernels.find(kernel);
     return found == kernels.end() ? nullptr : &found->second;
 }
