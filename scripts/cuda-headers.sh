@@ -1,6 +1,6 @@
 #!/bin/bash
 # Where no CUDA toolkit of 12.4 or newer is installed, gets its headers into build/cuda-headers, where CMake
-# looks last: CARRY_CUDA=emulate needs no more of CUDA. Two Python wheels are downloaded and unpacked, nothing
+# looks last: CARRY_CUDA=emulate needs no more of CUDA. Three Python wheels are downloaded and unpacked, nothing
 # is installed. Fails with one line if it cannot; --always: even where there is a toolkit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -34,7 +34,7 @@ for wheel in "$work"/*.whl; do
 done
 mkdir "$work/ready"
 mv "$work"/wheels/nvidia/*/include "$work/ready/include"
-[ -e "$work/ready/include/crt/host_defines.h" ] || {
+[ -e "$work/ready/include/crt/host_defines.h" ] && [ -e "$work/ready/include/nv/target" ] || {
     echo "no CUDA headers: the wheels do not hold them where they did"
     exit 1
 }

@@ -5,7 +5,7 @@
 #include "calls.h"
 #include "fiber.h"
 
-#include <deque>
+#include <memory>
 #include <vector>
 
 namespace emu
@@ -23,7 +23,7 @@ struct Thread {
     Site at = {nullptr, 0, NONE}; /* where it waits */
     int priority = 0;
     unsigned inside = 0; /* depth of Inside */
-    std::deque<Copy> copies;
+    std::vector<Copy> copies; /* on their way, oldest first: a few */
     unsigned copy_group = 0;
 };
 
@@ -51,11 +51,11 @@ struct Block {
     unsigned index = 0, thread_count = 0, live = 0;
     uint3 position{};
     int priority = 0;
-    unsigned char *shared = nullptr; /* dynamic part first; NULL: does not run */
+    unsigned char *shared = nullptr; /* dynamic part first; NULL: not touched yet, or not running */
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     Meeting all;
-    Meeting named[16];
+    std::unique_ptr<Meeting[]> named; /* [16] once one is used */
     std::vector<uint32_t> mbarriers; /* offsets in shared */
 };
 
@@ -83,7 +83,9 @@ struct Machine {
 };
 
 extern Machine *machine; /* NULL: no launch */
-extern Thread *current;  /* NULL: the scheduler or the host */
+/* NULL: the scheduler or the host. Each OS thread's own: while one runs a grid, others come to the
+ * preemption points of launchers, which are compiled with the kernels. */
+extern __thread Thread *current __attribute__((tls_model("initial-exec")));
 
 /* Held by every entry: no preemption inside, and TSan looks away from the emulator's own memory. */
 struct Inside {
@@ -94,6 +96,9 @@ struct Inside {
 unsigned draw();               /* the launch's random numbers */
 unsigned draw(unsigned below); /* 0 .. below-1 */
 Policy policy_now();
+
+/* The block's shared memory, which it gets when it first asks: most kernels never do. */
+unsigned char *shared_of(Block &block);
 
 void ready(Thread *thread);
 void pause(const Site &site); /* current waits until ready() */

@@ -6,6 +6,7 @@
 #include "machine.h"
 
 #include <algorithm>
+#include <mutex>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +26,7 @@ namespace emu
 Options options;
 Counters counters;
 Machine *machine;
-Thread *current;
+__thread Thread *current __attribute__((tls_model("initial-exec")));
 /* libtsan has 255 slots for contexts; past them it drops history and misses races. */
 const unsigned tsan_threads_max = 240;
 
@@ -38,6 +39,7 @@ uint64_t random_state;
 int blocks_to_preemption;
 Policy policy;
 std::unordered_map<const void *, Kernel> kernels;
+std::mutex kernels_lock;
 
 std::vector<Thread *> queue; /* ready; a ring of a power of two */
 size_t queue_head, queue_count;
@@ -129,14 +131,28 @@ Thread *pick()
     return thread;
 }
 
+void thread_main();
+
+/* TSan's contexts are opened with the block, in an order that lets warps share them; elsewhere a thread
+ * gets its stack at its first turn and gives it back after its last, so that kernels that never wait
+ * run on one stack, which stays in the cache. */
+#ifdef EMU_TSAN
+const bool stacks_at_once = true;
+#else
+const bool stacks_at_once = false;
+#endif
+
 void run(Thread *thread)
 {
     current = thread;
     threadIdx = thread->position;
     blockIdx = thread->block->position;
     counters.switches++;
+    if (!thread->fiber.stack) fiber_open(&thread->fiber, thread_main, nullptr);
     fiber_enter(&thread->fiber);
     current = nullptr;
+    if (!stacks_at_once && thread->state == Thread::DONE)
+        fiber_close(&thread->fiber, FiberEnd::FINISHED);
 }
 
 void leave(Leave how)
@@ -201,36 +217,36 @@ void block_start(unsigned index)
     block.position = uint3{index % g.x, index / g.x % g.y, index / g.x / g.y};
     block.thread_count = block.live = b.x * b.y * b.z;
     block.priority = (int)draw(1 << 24);
-    block.shared =
-        static_cast<unsigned char *>(aligned_alloc(1024, machine->shared_bytes));
-    if (!block.shared) abort();
-    memset(block.shared, 0xff, machine->shared_bytes); /* NaN, until somebody writes */
-#ifdef EMU_ASAN
-    size_t dynamic = machine->shape.dynamic_bytes;
-    __asan_poison_memory_region(block.shared + dynamic, machine->shared_bytes - dynamic);
-    for (const SharedArray &array : machine->arrays)
-        __asan_unpoison_memory_region(block.shared + array.offset, array.bytes);
-#endif
     block.warps.resize((block.thread_count + 31) / 32);
     for (Warp &warp : block.warps)
         warp.priority = (int)draw(1 << 20);
     block.threads.resize(block.thread_count);
     bool context_each =
         (size_t)machine->block_count * block.thread_count <= tsan_threads_max;
+    uint3 position = {0, 0, 0};
     for (unsigned i = 0; i < block.thread_count; i++) {
         Thread &thread = block.threads[i];
         thread.block = &block;
         thread.index = i;
-        thread.position = uint3{i % b.x, i / b.x % b.y, i / b.x / b.y};
+        thread.position = position;
+        if (++position.x == b.x) {
+            position.x = 0;
+            if (++position.y == b.y) {
+                position.y = 0;
+                position.z++;
+            }
+        }
         thread.priority = (int)draw(1 << 10);
         block.warps[i / 32].members |= 1u << i % 32;
-        fiber_open(&thread.fiber, thread_main,
-                   context_each || i % 32 == 0 ? nullptr
-                                               : block.threads[i - i % 32].fiber.tsan);
-        counters.threads++;
-        machine->live++;
+        if (stacks_at_once)
+            fiber_open(&thread.fiber, thread_main,
+                       context_each || i % 32 == 0
+                           ? nullptr
+                           : block.threads[i - i % 32].fiber.tsan);
         ready(&thread);
     }
+    counters.threads += block.thread_count;
+    machine->live += block.thread_count;
 }
 
 void block_end(Block &block)
@@ -384,6 +400,22 @@ unsigned draw(unsigned below)
     return below ? draw() % below : 0;
 }
 
+unsigned char *shared_of(Block &block)
+{
+    if (block.shared) return block.shared;
+    block.shared =
+        static_cast<unsigned char *>(aligned_alloc(1024, machine->shared_bytes));
+    if (!block.shared) abort();
+    memset(block.shared, 0xff, machine->shared_bytes); /* NaN, until somebody writes */
+#ifdef EMU_ASAN
+    size_t dynamic = machine->shape.dynamic_bytes;
+    __asan_poison_memory_region(block.shared + dynamic, machine->shared_bytes - dynamic);
+    for (const SharedArray &array : machine->arrays)
+        __asan_unpoison_memory_region(block.shared + array.offset, array.bytes);
+#endif
+    return block.shared;
+}
+
 Policy policy_now()
 {
     return policy;
@@ -478,11 +510,13 @@ unsigned races()
 
 void kernel_register(const void *kernel, const Kernel &how)
 {
+    std::lock_guard<std::mutex> locked(kernels_lock);
     kernels[kernel] = how;
 }
 
 const Kernel *kernel_find(const void *kernel)
 {
+    std::lock_guard<std::mutex> locked(kernels_lock);
     auto found = kernels.find(kernel);
     return found == kernels.end() ? nullptr : &found->second;
 }
@@ -551,8 +585,10 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
     state.shared_bytes = (shape.dynamic_bytes + (64 << 10) + 1023) / 1024 * 1024;
     state.store_delay = delays[draw(5)];
     unsigned threads = shape.block.x * shape.block.y * shape.block.z;
-    unsigned resident =
-        options.resident_blocks ? options.resident_blocks : 1 + draw(state.block_count);
+    unsigned fit = options.multiprocessors * options.blocks_per_multiprocessor;
+    unsigned resident = options.resident_blocks
+                            ? options.resident_blocks
+                            : 1 + draw(std::min(state.block_count, fit));
     state.resident = shape.flags & GRID_COOPERATIVE ? state.block_count
                                                     : std::max(resident, shape.cluster);
     machine = &state;

@@ -169,7 +169,9 @@ void sync_named(unsigned id, unsigned threads, const Site &site)
         threads > current->block->thread_count)
         fail("sync_named(%u, %u) at %s:%d in a block of %u threads", id, threads,
              site.file, site.line, current->block->thread_count);
-    meet(current->block->named[id], threads, site, Order::RELEASE_ACQUIRE);
+    std::unique_ptr<Meeting[]> &named = current->block->named;
+    if (!named) named.reset(new Meeting[16]);
+    meet(named[id], threads, site, Order::RELEASE_ACQUIRE);
 }
 
 void sync_cluster(const Site &site)
@@ -244,7 +246,8 @@ const unsigned char *warp_exchange(unsigned mask, const void *give, unsigned byt
 void *shared_dynamic(size_t align)
 {
     if (align > 1024) fail("dynamic shared memory aligned to %zu", align);
-    return current->block->shared;
+    Inside inside;
+    return shared_of(*current->block);
 }
 
 void *shared_static(const void *key, size_t bytes, size_t align, Placing placing)
@@ -277,7 +280,7 @@ void *shared_static(const void *key, size_t bytes, size_t align, Placing placing
                 __asan_unpoison_memory_region(block.shared + array->offset, bytes);
 #endif
     }
-    return current->block->shared + array->offset;
+    return shared_of(*current->block) + array->offset;
 }
 
 void check_shared(const void *address, size_t bytes, size_t align, const Site &site)
@@ -325,7 +328,7 @@ bool copy_pop(unsigned pending, Copy *copy)
     Inside inside;
     if (!copy_due(pending)) return false;
     *copy = current->copies.front();
-    current->copies.pop_front();
+    current->copies.erase(current->copies.begin());
     return true;
 }
 
@@ -333,7 +336,7 @@ void copy_forget(unsigned pending)
 {
     Inside inside;
     while (copy_due(pending))
-        current->copies.pop_front();
+        current->copies.erase(current->copies.begin());
 }
 
 ClusterAddress cluster_map(const void *address, unsigned rank, const Site &site)
@@ -365,7 +368,7 @@ void *cluster_resolve(ClusterAddress address, size_t bytes, size_t align,
     if (address.offset % align)
         fail("%s at %s:%d: a shared address that is not aligned to %zu bytes",
              kind_name(site.kind), site.file, site.line, align);
-    return block.shared + address.offset;
+    return shared_of(block) + address.offset;
 }
 
 void mbarrier_born(const void *barrier, const Site &site)
