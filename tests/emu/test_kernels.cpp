@@ -1,5 +1,5 @@
 /* Activations and what follows a dense product, against the CPU's reference and plain loops in double under many
- * schedules. The other kernels: test_cell.cpp, test_ports.cpp, test_product.cpp. */
+ * schedules. The other kernels: test_cell.cpp, test_ports.cpp, test_product.cpp, test_step.cpp. */
 #include "in_double.h"
 #include "kernel_data.h"
 
