@@ -162,16 +162,16 @@ cudaError_t cy_cuda_lstm_cell_launch(const cy_cuda_lstm_cell *cell,
                                      cudaStream_t cuda_stream);
 
 /* One step of one layer in one kernel. Where x is given, z is not, and the kernel does the input product too:
- * for calls of one step. At step 0 it takes h where lstm_begin would (rounded to type like any operand), so no
- * lstm_begin goes before it. Not for activations that span the row. */
+ * for calls of one step. h_prev may be missing at step 0 of a call's first chunk: then h is taken where
+ * lstm_begin would (rounded to h_type like any operand), and nothing goes before the step; no row may CONTINUE,
+ * since all blocks would read of last what others write. Not for activations that span the row. */
 typedef struct cy_cuda_lstm_step {
     cy_cuda_lstm_cell
         cell; /* z: [row_count][units][4] the input products of this step, only read; NULL: x or
                                x_port. h_type is the type of all operands */
-    const void *
-        h_prev; /* [row_count][units] of h_type; not cell.h; not looked at when cell.step == 0 */
-    const void *recurrent;      /* [units][units][4] of h_type: k, unit, gate */
-    const void *x;              /* [row_count][features] of h_type */
+    const void *h_prev;    /* [row_count][units] of h_type, not cell.h; NULL: see above */
+    const void *recurrent; /* [units][units][4] of h_type: k, unit, gate */
+    const void *x;         /* [row_count][features] of h_type */
     const cy_cuda_port *x_port; /* the caller's array, rounded to h_type; goes before x */
     const void *kernel;         /* [features][units][4] of h_type */
     const cy_cuda_port *
