@@ -28,6 +28,7 @@ Machine *machine;
 Thread *current;
 /* libtsan has 255 slots for contexts; past them it drops history and misses races. */
 const unsigned tsan_threads_max = 240;
+const bool emulated = true;
 
 namespace
 {
