@@ -118,10 +118,8 @@ void carry_session_close(carry_session **session)
     *session = NULL;
 }
 
-carry_status carry_session_get_info(const carry_session *session,
-                                    carry_session_info *info)
+static carry_status write_info(const carry_session *session, carry_session_info *info)
 {
-    CY_CHECK(session, CARRY_E_ARGUMENT, "carry_session_get_info: session is NULL");
     carry_session_info known = {.threads = session->limits.threads,
                                 .max_rows = session->limits.max_rows,
                                 .max_steps = session->limits.max_steps,
@@ -129,4 +127,12 @@ carry_status carry_session_get_info(const carry_session *session,
                                 .workspace_bytes = session->workspace_bytes,
                                 .pool_bytes = cy_pool_bytes(&session->pool)};
     return cy_sized_write(info, &known, sizeof known, "carry_session_info");
+}
+
+carry_status carry_session_get_info(carry_session *session, carry_session_info *info)
+{
+    CY_TRY(cy_session_enter(session, "carry_session_get_info"));
+    carry_status status = write_info(session, info);
+    cy_session_leave(session);
+    return status;
 }
