@@ -319,7 +319,9 @@ typedef struct carry_session_info {
     int dead; /* 1: the device failed and took the states with it; every call gives E_DEVICE */
 } carry_session_info;
 
-CARRY_API carry_status carry_session_get_info(const carry_session *session,
+/* What the session has in force and holds now. A call like any other: the states are counted while
+ * nothing opens or closes one. Errors: E_ARGUMENT, E_BUSY; *info is then as it was. */
+CARRY_API carry_status carry_session_get_info(carry_session *session,
                                               carry_session_info *info);
 
 /* Captures graphs for more shapes, as at open; shapes that are there already are left alone. May take
