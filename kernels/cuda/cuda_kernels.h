@@ -36,8 +36,10 @@ typedef enum cy_cuda_type { CY_CUDA_F32, CY_CUDA_BF16, CY_CUDA_F16 } cy_cuda_typ
 
 enum {
     CY_CUDA_ROW_CONTINUES =
-        1 /* set from a row's second chunk on: its h and c are in the workspace (last
-                                 and c), read is not looked at */
+        1, /* set from a row's second chunk on: its h and c are in the workspace (last and c),
+                                  read is not looked at */
+    CY_CUDA_ROW_ABSENT =
+        2 /* no row: it rests, and no port has a place for it. Fills up a graph's rows */
 };
 
 /* One row of a call, for one chunk. */
@@ -202,9 +204,9 @@ typedef enum cy_cuda_which {
     CY_CUDA_EVERY_STEP, /* port(step, row) = in(step, row), zeros where the row rests */
     CY_CUDA_LAST_STEP, /* port(0, row) = in(row.steps - 1, row) of rows that end in this chunk; zeros for rows
                            that never had a step (steps 0 and not CONTINUES); other rows untouched */
-    CY_CUDA_AFTER /* in is [row][width], after the last chunk: port(0, row) = in(row) of rows that ran
-                           (CONTINUES); of the others the state's tensor at state_offset of row.read, zeros where
-                           read is NULL or state_offset is CY_CUDA_NO_STATE */
+    CY_CUDA_AFTER /* in is [row][width], after the last chunk: port(0, row) = in(row) of rows that ran (CONTINUES,
+                     or steps in this chunk); of the others the state's tensor at state_offset of row.read, zeros
+                     where read is NULL or state_offset is CY_CUDA_NO_STATE */
 } cy_cuda_which;
 
 #define CY_CUDA_NO_STATE ((size_t)-1)
@@ -215,6 +217,8 @@ typedef struct cy_cuda_scatter {
     const cy_cuda_port *port; /* the caller's array */
     size_t state_offset;      /* CY_CUDA_AFTER */
     unsigned step_count, row_count, width;
+    unsigned
+        in_row_count; /* rows of a step of in: the first of the row_count; those behind rest */
     cy_cuda_type in_type;
     cy_cuda_which which;
 } cy_cuda_scatter;

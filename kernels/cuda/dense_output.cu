@@ -42,10 +42,11 @@ __device__ __forceinline__ place find(const cy_cuda_dense_output &dense,
                                       unsigned position)
 {
     unsigned step = position / dense.row_count, r = position - step * dense.row_count;
-    const cy_cuda_row row = dense.rows[r];
-    place at = {nullptr, nullptr, 0, CY_CUDA_F32, step >= row.steps};
+    cy_cuda_row row = {};
+    if (dense.rows) row = dense.rows[r];
+    place at = {nullptr, nullptr, 0, CY_CUDA_F32, dense.rows && step >= row.steps};
     if (dense.out) at.out = dense.out + (size_t)position * dense.width;
-    if (dense.port) {
+    if (dense.port && !(row.flags & CY_CUDA_ROW_ABSENT)) {
         const cy_cuda_port port = *dense.port;
         at.data = port.data;
         at.in_data = cy::in_port(port, row.index, step);

@@ -28,9 +28,10 @@ __global__ void __launch_bounds__(THREADS) gather_steps(cy_cuda_gather gather)
     unsigned position = flat / gather.width, column = flat - position * gather.width;
     unsigned step = position / gather.row_count, r = position - step * gather.row_count;
     if (step >= gather.step_count) return;
-    const cy_cuda_row row = gather.rows[r];
+    cy_cuda_row row = {};
+    if (gather.rows) row = gather.rows[r];
     float value = 0;
-    if (step < row.steps) {
+    if (!gather.rows || step < row.steps) {
         unsigned from = cy::turned(gather.backwards, row, step);
         if (gather.port) {
             const cy_cuda_port port = *gather.port;

@@ -64,7 +64,7 @@ __device__ __forceinline__ cy::operand h_of(const cy_cuda_lstm_step &s,
 __device__ __forceinline__ void put_y(const cy_cuda_lstm_step &s, const cy_cuda_row &row,
                                       unsigned unit, float h)
 {
-    if (!s.y_port) return;
+    if (!s.y_port || row.flags & CY_CUDA_ROW_ABSENT) return;
     const cy_cuda_port port = *s.y_port;
     cy::store(port.type, port.data, cy::in_port(port, row.index, s.cell.step) + unit, h);
 }

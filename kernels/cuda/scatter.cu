@@ -4,7 +4,8 @@
  *     LAST_STEP    port(0, row) = in(row.steps - 1, row) of rows that end in this chunk
  *     AFTER        port(0, row) = in(row) of rows that ran, else what the state holds, else zeros
  *
- * Layout: in is [step][row][width] or [row][width], as the kernels leave it; the port is the caller's array, any
+ * Layout: in is [step][row][width] or [row][width], as the kernels leave it, without the rows that rest from the
+ * chunk's first step on; the port is the caller's array, any
  * strides, any type, rows in the caller's order. What a mode does not name stays untouched: a row that goes on
  * after this chunk has its last step elsewhere.
  *
@@ -27,7 +28,7 @@ enum { THREADS = 128 };
 __device__ __forceinline__ size_t in_chunk(const cy_cuda_scatter &scatter, unsigned step,
                                            unsigned r)
 {
-    return ((size_t)step * scatter.row_count + r) * scatter.width;
+    return ((size_t)step * scatter.in_row_count + r) * scatter.width;
 }
 
 __device__ __forceinline__ float load(const cy_cuda_scatter &scatter, size_t i)
@@ -42,9 +43,10 @@ __global__ void __launch_bounds__(THREADS) scatter_steps(cy_cuda_scatter scatter
     unsigned step = position / scatter.row_count, r = position - step * scatter.row_count;
     if (step >= scatter.step_count) return;
     const cy_cuda_row row = scatter.rows[r];
+    if (row.flags & CY_CUDA_ROW_ABSENT) return;
     const cy_cuda_port port = *scatter.port;
     cy::store(port.type, port.data, cy::in_port(port, row.index, step) + column,
-              step < row.steps ? load(scatter, flat) : 0);
+              step < row.steps ? load(scatter, in_chunk(scatter, step, r) + column) : 0);
 }
 
 __global__ void __launch_bounds__(THREADS) scatter_rows(cy_cuda_scatter scatter)
@@ -53,13 +55,14 @@ __global__ void __launch_bounds__(THREADS) scatter_rows(cy_cuda_scatter scatter)
     unsigned r = flat / scatter.width, column = flat - r * scatter.width;
     if (r >= scatter.row_count) return;
     const cy_cuda_row row = scatter.rows[r];
+    if (row.flags & CY_CUDA_ROW_ABSENT) return;
     bool continues = row.flags & CY_CUDA_ROW_CONTINUES;
     float value = 0;
     if (scatter.which == CY_CUDA_LAST_STEP) {
         if (row.steps > scatter.step_count || (row.steps == 0 && continues)) return;
         if (row.steps > 0)
             value = load(scatter, in_chunk(scatter, row.steps - 1, r) + column);
-    } else if (continues) {
+    } else if (continues || row.steps > 0) {
         value = load(scatter, flat);
     } else if (row.read && scatter.state_offset != CY_CUDA_NO_STATE) {
         value = row.read[scatter.state_offset + column];

@@ -9,7 +9,7 @@
 static carry_status model_open(const cy_graph *graph, uint32_t device,
                                carry_precision precision, void **model, uint64_t *bytes)
 {
-    cy_cuda_model *opened;
+    cy_cuda_model *opened = NULL;
     carry_status status = cy_cuda_model_open(graph, device, precision, &opened);
     *model = opened;
     *bytes = opened ? opened->memory_bytes : 0;
@@ -23,7 +23,7 @@ static void model_close(void *model)
 
 static carry_status session_open(void *model, const cy_limits *limits, void **session)
 {
-    cy_cuda_session *opened;
+    cy_cuda_session *opened = NULL;
     carry_status status = cy_cuda_session_open(model, limits, &opened);
     *session = opened;
     return status;

@@ -101,7 +101,7 @@ carry_status cy_cuda_graph_capture(cy_cuda_session *s, const carry_graph_shape *
                  "buffers hold %zu; name the shape when the session is opened",
                  i, shape->rows, shape->steps, needed, s->row_steps);
         if (is_there(s, shape)) continue;
-        cy_cuda_graph *fresh;
+        cy_cuda_graph *fresh = NULL;
         CY_TRY(capture(s, shape, &fresh));
         cy_cuda_graph **at = &s->graphs;
         while (*at && goes_before(&(*at)->shape, shape))

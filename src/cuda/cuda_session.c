@@ -219,7 +219,7 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
         !limits->exact || model->precision != CARRY_COMPUTE_TF32, CARRY_E_UNSUPPORTED,
         "exact and tf32 exclude each other: TF32 products are cuBLAS's, whose order is "
         "not fixed; use fp32, bf16 or fp16");
-    cy_cuda_session *s;
+    cy_cuda_session *s = NULL;
     CY_TRY(open_host(model, &s));
     s->limits = *limits;
     s->row_steps = choose_row_steps(model, limits);

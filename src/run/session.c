@@ -143,11 +143,9 @@ void carry_session_close(carry_session **session)
     *session = NULL;
 }
 
-carry_status carry_session_get_info(const carry_session *session,
-                                    carry_session_info *info)
+carry_status carry_session_get_info(carry_session *session, carry_session_info *info)
 {
-    carry_session *entered = (carry_session *)session; /* busy while it is read */
-    CY_TRY(cy_session_enter(entered, "carry_session_get_info"));
+    CY_TRY(cy_session_enter(session, "carry_session_get_info"));
     cy_session_facts facts;
     session->backend->session_facts(session->device_session, &facts);
     carry_session_info known = {.threads = session->limits.threads,
@@ -162,7 +160,7 @@ carry_status carry_session_get_info(const carry_session *session,
                                 .graph_chunks = facts.graph_chunks,
                                 .plain_chunks = facts.plain_chunks,
                                 .dead = facts.dead};
-    cy_session_leave(entered);
+    cy_session_leave(session);
     return cy_sized_write(info, &known, sizeof known, "carry_session_info");
 }
 

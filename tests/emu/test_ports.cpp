@@ -119,7 +119,8 @@ bool embedding_good()
 /* Rows that end, go on, rest from the start and rest since the chunk before. */
 std::vector<cy_cuda_row> leaving_rows(const std::vector<float> &state)
 {
-    std::vector<cy_cuda_row> rows = plain_rows({STEPS, 0, 1, 9, 0, 2, 0});
+    std::vector<cy_cuda_row> rows = plain_rows({STEPS, 0, 1, 9, 0, 2, 0, 0});
+    rows[7].flags = CY_CUDA_ROW_ABSENT;
     rows[4].flags = rows[5].flags = CY_CUDA_ROW_CONTINUES;
     rows[5].read = rows[6].read = rows[4].read = state.data();
     return rows;
@@ -131,9 +132,10 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
     std::vector<float> state = random_floats(2 * width + 3, 8, -2, 2);
     std::vector<cy_cuda_row> rows = leaving_rows(state);
     const unsigned row_count = (unsigned)rows.size();
+    const unsigned in_rows = which == CY_CUDA_AFTER ? row_count : row_count - 2;
     const unsigned steps_in = which == CY_CUDA_AFTER ? 1 : STEPS;
     const unsigned steps_out = which == CY_CUDA_EVERY_STEP ? STEPS : 1;
-    Numbers in(in_type, random_floats(steps_in * row_count * width, 9, -2, 2));
+    Numbers in(in_type, random_floats(steps_in * in_rows * width, 9, -2, 2));
     CallersArray out(type, row_count, STEPS, width);
     cy_cuda_scatter scatter = {};
     scatter.rows = rows.data();
@@ -142,6 +144,7 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
     scatter.state_offset = state_offset;
     scatter.step_count = STEPS;
     scatter.row_count = row_count;
+    scatter.in_row_count = in_rows;
     scatter.width = width;
     scatter.in_type = in_type;
     scatter.which = which;
@@ -151,17 +154,18 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
         for (unsigned r = 0; r < row_count; r++) {
             const cy_cuda_row &row = rows[r];
             bool continues = row.flags & CY_CUDA_ROW_CONTINUES;
+            if (row.flags & CY_CUDA_ROW_ABSENT) continue;
             if (which == CY_CUDA_LAST_STEP &&
                 (row.steps > STEPS || (row.steps == 0 && continues)))
                 continue;
             for (unsigned i = 0; i < width; i++, written++) {
                 float expected = 0;
                 if (which == CY_CUDA_EVERY_STEP) {
-                    if (s < row.steps) expected = in.at((s * row_count + r) * width + i);
+                    if (s < row.steps) expected = in.at((s * in_rows + r) * width + i);
                 } else if (which == CY_CUDA_LAST_STEP) {
                     if (row.steps)
-                        expected = in.at(((row.steps - 1) * row_count + r) * width + i);
-                } else if (continues) {
+                        expected = in.at(((row.steps - 1) * in_rows + r) * width + i);
+                } else if (continues || row.steps > 0) {
                     expected = in.at(r * width + i);
                 } else if (row.read && state_offset != CY_CUDA_NO_STATE) {
                     expected = state[state_offset + i];
@@ -197,7 +201,7 @@ void sizes_refused()
     embedding.width = 2;
     CHECK(cy_cuda_embedding_launch(&embedding, nullptr) == cudaErrorInvalidValue);
     cy_cuda_scatter scatter = {};
-    scatter.step_count = scatter.row_count = 1u << 15;
+    scatter.step_count = scatter.row_count = scatter.in_row_count = 1u << 15;
     scatter.width = 2;
     for (cy_cuda_which which : {CY_CUDA_EVERY_STEP, CY_CUDA_LAST_STEP}) {
         scatter.which = which;
