@@ -67,6 +67,8 @@ static carry_status choose_limits(const carry_model *model,
              options->exact);
     CY_CHECK(limits->threads <= MOST_THREADS, CARRY_E_ARGUMENT,
              "threads is %u; %u are the most", limits->threads, MOST_THREADS);
+    if (model->backend->takes_device_memory)
+        limits->threads = 1; /* the device does the work */
     CY_CHECK(limits->max_rows <= MOST_ROWS, CARRY_E_ARGUMENT,
              "max_rows is %u; %u are the most", limits->max_rows, MOST_ROWS);
     CY_TRY(check_shapes(limits->graphs, limits->graph_count, limits->max_rows));

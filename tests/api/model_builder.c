@@ -1,5 +1,7 @@
 #include "model_builder.h"
 
+#include "device.h"
+
 #include "base/mem.h"
 #include "graph/graph_file.h"
 
@@ -142,7 +144,7 @@ carry_model *build_model(const model_spec *spec)
     size_t bytes;
     void *data = build_bytes(spec, &bytes);
     carry_model *model;
-    MUST(carry_model_open_bytes(&model, data, bytes, NULL) == CARRY_OK);
+    MUST(carry_model_open_bytes(&model, data, bytes, model_options()) == CARRY_OK);
     cy_free(data);
     return model;
 }

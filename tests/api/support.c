@@ -25,7 +25,8 @@ rig rig_of(carry_model *model, const carry_session_options *options)
         OK(carry_model_get_state_tensor(model, i, &state));
         r.state[i] = (size_t)state.width;
     }
-    OK(carry_session_open(&r.session, model, options));
+    carry_session_options chosen = session_options(options);
+    OK(carry_session_open(&r.session, model, &chosen));
     return r;
 }
 
@@ -49,7 +50,7 @@ carry_model *open_foreign(const char *path)
         carry_import_file(path, &data, &bytes, sentence, sizeof sentence);
     cr_assert_eq(status, CARRY_OK, "%s: %s", path, sentence);
     carry_model *model = NULL;
-    OK(carry_model_open_bytes(&model, data, bytes, NULL));
+    OK(carry_model_open_bytes(&model, data, bytes, model_options()));
     carry_import_free(data);
     return model;
 }

@@ -2,6 +2,7 @@
 #ifndef TESTS_API_SUPPORT_H
 #define TESTS_API_SUPPORT_H
 
+#include "device.h"
 #include "model_builder.h"
 
 #include <criterion/criterion.h>

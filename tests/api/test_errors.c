@@ -6,6 +6,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -156,15 +157,17 @@ Test(errors, what_carry_run_refuses)
 Test(errors, a_duplicate_far_away_is_found)
 {
     rig r = rig_open(&ids, NULL);
-    enum { MANY = 3000 };
-    carry_state *states = calloc(MANY, sizeof *states);
-    int32_t *x = calloc(MANY, sizeof *x);
-    float *y = calloc(MANY * 4, sizeof *y);
-    open_states(&r, states, MANY - 1);
-    states[MANY - 1] = states[3];
-    call_spec call = {.rows = MANY, .max_steps = 1, .states = states, .x = x, .y = y};
-    FAILS(CARRY_E_DUPLICATE, "row 2999", run_call(&r, &call));
-    states[MANY - 1].id = 0;
+    const size_t many = sizes()->many; /* more than max_rows */
+    carry_state *states = calloc(many, sizeof *states);
+    int32_t *x = calloc(many, sizeof *x);
+    float *y = calloc(many * 4, sizeof *y);
+    open_states(&r, states, many - 1);
+    states[many - 1] = states[3];
+    call_spec call = {.rows = many, .max_steps = 1, .states = states, .x = x, .y = y};
+    char row[32];
+    snprintf(row, sizeof row, "row %zu", many - 1);
+    FAILS(CARRY_E_DUPLICATE, row, run_call(&r, &call));
+    states[many - 1].id = 0;
     OK(run_call(&r, &call)); /* many {0} are no duplicates */
     states[4].id = 0;
     OK(run_call(&r, &call));

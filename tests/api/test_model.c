@@ -108,7 +108,7 @@ Test(model, info_of_the_whole)
     OK(carry_model_get_info(model, &info));
     cr_expect_str_eq(info.source, "keras");
     cr_expect_str_eq(info.name, "built");
-    cr_expect_str_eq(info.device, "cpu");
+    cr_expect_str_eq(info.device, on_cuda() ? "cuda:0" : "cpu");
     cr_expect_eq(strlen(info.fingerprint), 16);
     cr_expect_eq(strspn(info.fingerprint, "0123456789abcdef"), 16);
     cr_expect_eq(info.whole_sequence, 1);
@@ -452,7 +452,8 @@ Test(model, sessions_keep_it_alive)
 {
     rig r = rig_open(&words, NULL);
     carry_session *second = NULL;
-    OK(carry_session_open(&second, r.model, NULL));
+    carry_session_options options = session_options(NULL);
+    OK(carry_session_open(&second, r.model, &options));
     carry_model_close(&r.model);
     cr_assert_null(r.model);
     int32_t x[3] = {1, 2, 3};
@@ -469,7 +470,7 @@ Test(model, sessions_keep_it_alive)
 static void *ask_and_open(void *argument)
 {
     carry_model *model = argument;
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < (on_cuda() ? 20 : 200); i++) {
         carry_model_info info = {.size = sizeof info};
         carry_session *session = NULL;
         carry_session_options options = {.size = sizeof options, .threads = 1};
