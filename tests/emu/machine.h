@@ -12,11 +12,13 @@ namespace emu
 {
 
 struct Block;
+struct Warp;
 
 struct Thread {
     enum State { READY, WAITING, DONE };
     Fiber fiber;
     Block *block = nullptr;
+    Warp *warp = nullptr;
     unsigned index = 0; /* in its block */
     uint3 position{};
     State state = READY;

@@ -71,24 +71,26 @@ Thread *take_any(std::vector<Thread *> &from)
 
 int standing(const Thread *thread)
 {
-    return thread->block->priority + thread->block->warps[thread->index / 32].priority +
-           thread->priority;
+    return thread->block->priority + thread->warp->priority + thread->priority;
 }
 
-/* The best of a dozen; now and then the winner's block and warp change places in the order. */
+/* The best of eight; now and then the winner's block and warp change places in the order. */
 size_t pick_by_priority()
 {
-    const size_t sample = 12;
+    const size_t sample = 8;
     size_t best = 0;
+    int highest = 0;
     for (size_t i = 0; i < std::min(queue_count, sample); i++) {
         size_t candidate = queue_count <= sample ? i : draw((unsigned)queue_count);
-        if (i == 0 || standing(queue_at(candidate)) > standing(queue_at(best)))
-            best = candidate;
+        int candidates = standing(queue_at(candidate));
+        if (i > 0 && candidates <= highest) continue;
+        best = candidate;
+        highest = candidates;
     }
     if (draw(512) == 0) {
         Thread *thread = queue_at(best);
         thread->block->priority = (int)draw(1 << 24);
-        thread->block->warps[thread->index / 32].priority = (int)draw(1 << 20);
+        thread->warp->priority = (int)draw(1 << 20);
     }
     return best;
 }
@@ -171,7 +173,7 @@ void thread_end(Thread *thread)
 {
     Inside inside;
     Block *block = thread->block;
-    Warp &warp = block->warps[thread->index / 32];
+    Warp &warp = *thread->warp;
     unsigned bit = 1u << thread->index % 32;
     if (!thread->copies.empty())
         fail("thread %u of block %u exits with a copy_async that it never waited for",
@@ -237,7 +239,8 @@ void block_start(unsigned index)
             }
         }
         thread.priority = (int)draw(1 << 10);
-        block.warps[i / 32].members |= 1u << i % 32;
+        thread.warp = &block.warps[i / 32];
+        thread.warp->members |= 1u << i % 32;
         if (stacks_at_once)
             fiber_open(&thread.fiber, thread_main,
                        context_each || i % 32 == 0
@@ -397,7 +400,7 @@ unsigned draw()
 
 unsigned draw(unsigned below)
 {
-    return below ? draw() % below : 0;
+    return (unsigned)((uint64_t)draw() * below >> 32);
 }
 
 unsigned char *shared_of(Block &block)
