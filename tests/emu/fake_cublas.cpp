@@ -22,14 +22,15 @@ cublasStatus_t refuse(cublasStatus_t status, const char *why)
 }
 
 /* How a failure of the call itself shows. */
-#define ENTER_CUBLAS(natural)                           \
+#define ENTER_CUBLAS(natural)                                   \
     fake::Call call_(__func__, cudaErrorInvalidResourceHandle); \
     if (call_.error) return natural
 
 cublasStatus_t check_handle(cublasHandle_t handle)
 {
     if (!state()->products.count(handle))
-        return refuse(CUBLAS_STATUS_NOT_INITIALIZED, "a cuBLAS handle that does not exist");
+        return refuse(CUBLAS_STATUS_NOT_INITIALIZED,
+                      "a cuBLAS handle that does not exist");
     if (handle->device != current_device())
         return refuse(CUBLAS_STATUS_INVALID_VALUE,
                       "a cuBLAS handle used while another device is current");
@@ -77,15 +78,15 @@ bool overlap(const Extent &x, const Extent &y, unsigned batch)
 }
 
 /* The combinations that carry may use; NULL-like: false. */
-bool operand_of(cudaDataType a, cudaDataType b, cudaDataType c, cublasComputeType_t compute,
-                int math_mode, Operand *operand)
+bool operand_of(cudaDataType a, cudaDataType b, cudaDataType c,
+                cublasComputeType_t compute, int math_mode, Operand *operand)
 {
     if (a != b || c != CUDA_R_32F) return false;
     bool plain = compute == CUBLAS_COMPUTE_32F || compute == CUBLAS_COMPUTE_32F_PEDANTIC;
     if (a == CUDA_R_32F && (plain || compute == CUBLAS_COMPUTE_32F_FAST_TF32)) {
-        bool rounded =
-            compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
-            (compute == CUBLAS_COMPUTE_32F && (math_mode & 15) == CUBLAS_TF32_TENSOR_OP_MATH);
+        bool rounded = compute == CUBLAS_COMPUTE_32F_FAST_TF32 ||
+                       (compute == CUBLAS_COMPUTE_32F &&
+                        (math_mode & 15) == CUBLAS_TF32_TENSOR_OP_MATH);
         *operand = rounded && state()->device.major >= 8 ? Operand::TF32 : Operand::F32;
         return true;
     }
@@ -114,7 +115,8 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t handle)
 {
     ENTER_RELEASING(cudaErrorUnknown);
     if (!state()->products.erase(handle))
-        return refuse(CUBLAS_STATUS_NOT_INITIALIZED, "a cuBLAS handle that does not exist");
+        return refuse(CUBLAS_STATUS_NOT_INITIALIZED,
+                      "a cuBLAS handle that does not exist");
     delete handle;
     run_all(); /* it waits for the device */
     return ENTERED ? CUBLAS_STATUS_INTERNAL_ERROR : CUBLAS_STATUS_SUCCESS;
@@ -199,8 +201,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(
     const Extent out = {c, um, un, ldc, c_stride, sizeof(float)};
     for (const Extent *e : {&in_a, &in_b, &out})
         if ((wrong = check_extent(*e, count, handle->device))) return wrong;
-    if (count > 1 &&
-        (size_t)c_stride < (size_t)(n - 1) * (size_t)ldc + (size_t)m)
+    if (count > 1 && (size_t)c_stride < (size_t)(n - 1) * (size_t)ldc + (size_t)m)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "products that overlap in c");
     if (overlap(out, in_a, count) || overlap(out, in_b, count))
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "a product over its own operand");
@@ -224,17 +225,19 @@ cublasStatus_t cublasGemmStridedBatchedEx(
     p.c = static_cast<float *>(c);
     p.c_stride = (size_t)ldc;
     cudaError_t error = enqueue_work(handle->stream, work([=]() mutable {
-        state()->seen.launches++;
-        state()->seen.products++;
-        Product one = p;
-        for (unsigned i = 0; i < count; i++) {
-            one.a.data = static_cast<const char *>(a) + i * (size_t)a_stride * element;
-            one.b.data = static_cast<const char *>(b) + i * (size_t)b_stride * element;
-            one.c = p.c + i * (size_t)c_stride;
-            product(one);
-        }
-        return cudaSuccess;
-    }));
+                                         state()->seen.launches++;
+                                         state()->seen.products++;
+                                         Product one = p;
+                                         for (unsigned i = 0; i < count; i++) {
+                                             one.a.data = static_cast<const char *>(a) +
+                                                          i * (size_t)a_stride * element;
+                                             one.b.data = static_cast<const char *>(b) +
+                                                          i * (size_t)b_stride * element;
+                                             one.c = p.c + i * (size_t)c_stride;
+                                             product(one);
+                                         }
+                                         return cudaSuccess;
+                                     }));
     return error ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }
 
@@ -250,16 +253,16 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t transa,
                                       1, compute, algorithm);
 }
 
-#define CUBLAS_STATUSES(X)                                          \
-    X(CUBLAS_STATUS_SUCCESS, "success")                             \
-    X(CUBLAS_STATUS_NOT_INITIALIZED, "library not initialised")     \
-    X(CUBLAS_STATUS_ALLOC_FAILED, "allocation failed")              \
-    X(CUBLAS_STATUS_INVALID_VALUE, "unsupported value")             \
-    X(CUBLAS_STATUS_ARCH_MISMATCH, "not on this architecture")      \
-    X(CUBLAS_STATUS_MAPPING_ERROR, "memory could not be reached")   \
-    X(CUBLAS_STATUS_EXECUTION_FAILED, "a kernel failed")            \
-    X(CUBLAS_STATUS_INTERNAL_ERROR, "internal error")               \
-    X(CUBLAS_STATUS_NOT_SUPPORTED, "not supported")                 \
+#define CUBLAS_STATUSES(X)                                        \
+    X(CUBLAS_STATUS_SUCCESS, "success")                           \
+    X(CUBLAS_STATUS_NOT_INITIALIZED, "library not initialised")   \
+    X(CUBLAS_STATUS_ALLOC_FAILED, "allocation failed")            \
+    X(CUBLAS_STATUS_INVALID_VALUE, "unsupported value")           \
+    X(CUBLAS_STATUS_ARCH_MISMATCH, "not on this architecture")    \
+    X(CUBLAS_STATUS_MAPPING_ERROR, "memory could not be reached") \
+    X(CUBLAS_STATUS_EXECUTION_FAILED, "a kernel failed")          \
+    X(CUBLAS_STATUS_INTERNAL_ERROR, "internal error")             \
+    X(CUBLAS_STATUS_NOT_SUPPORTED, "not supported")               \
     X(CUBLAS_STATUS_LICENSE_ERROR, "licence error")
 
 const char *cublasGetStatusName(cublasStatus_t status)

@@ -162,8 +162,8 @@ cudaError_t cudaGraphExecUpdate(cudaGraphExec_t executable, cudaGraph_t graph,
         same = old[i].size() == now[i].size();
     if (result) {
         *result = {};
-        result->result = same ? cudaGraphExecUpdateSuccess
-                              : cudaGraphExecUpdateErrorTopologyChanged;
+        result->result =
+            same ? cudaGraphExecUpdateSuccess : cudaGraphExecUpdateErrorTopologyChanged;
     }
     if (!same) return keep(cudaErrorGraphExecUpdateFailure);
     executable->graph = found->second;

@@ -58,8 +58,7 @@ cudaError_t foreign_argument(const KernelWork &launch, int device)
 {
     if (state()->device.count < 2) return cudaSuccess;
     for (size_t i = 0; i < launch.word_count; i++) {
-        const Allocation *a =
-            find(reinterpret_cast<const void *>(launch.values[i]), 1);
+        const Allocation *a = find(reinterpret_cast<const void *>(launch.values[i]), 1);
         if (a && a->place == Place::DEVICE && a->device != device)
             return misuse(cudaErrorIllegalAddress,
                           "a kernel of device %d that is given memory of device %d",

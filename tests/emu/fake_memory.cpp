@@ -117,8 +117,8 @@ cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch,
     cudaError_t error = enqueue_work(stream, std::move(moved));
     if (error || queue->capture) return error;
     /* What a synchronous copy waits for is the source being read, unless its target is the host. */
-    bool waits = target == Kind::PAGEABLE || target == Kind::PINNED ||
-                 source == Kind::PINNED;
+    bool waits =
+        target == Kind::PAGEABLE || target == Kind::PINNED || source == Kind::PINNED;
     if (target == Kind::PAGEABLE || (returns == Returns::WHEN_DONE && waits)) {
         run_stream(queue);
         return keep(s->sticky[queue->device]);
@@ -157,7 +157,8 @@ cudaError_t allocate(void **pointer, size_t bytes, Place place)
     int device = current_device();
     *pointer = nullptr;
     if (bytes == 0) return cudaSuccess;
-    if (place == Place::DEVICE && bytes > s->device.memory_bytes - s->device_bytes[device])
+    if (place == Place::DEVICE &&
+        bytes > s->device.memory_bytes - s->device_bytes[device])
         return keep(cudaErrorMemoryAllocation);
     if (bytes > SIZE_MAX - 255) return keep(cudaErrorMemoryAllocation);
     char *memory = static_cast<char *>(aligned_alloc(256, (bytes + 255) / 256 * 256));

@@ -228,7 +228,8 @@ void run_stream(CUstream_st *stream)
 
 CUstream_st *resolve(cudaStream_t stream)
 {
-    if (!stream || stream == cudaStreamLegacy) return &state()->ordinary[current_device()];
+    if (!stream || stream == cudaStreamLegacy)
+        return &state()->ordinary[current_device()];
     return state()->streams.count(stream) ? stream : nullptr;
 }
 

@@ -206,7 +206,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
         auto &lanes = stream->capture->lanes;
         stream->capture->wrong = cudaErrorStreamCaptureInvalidated;
         std::replace(lanes.begin(), lanes.end(), stream, cudaStream_t());
-        misuse(cudaErrorStreamCaptureUnsupported, "a stream destroyed during its capture");
+        misuse(cudaErrorStreamCaptureUnsupported,
+               "a stream destroyed during its capture");
     }
     run_stream(stream);
     s->streams.erase(stream);
@@ -341,7 +342,8 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t stream, cudaHostFn_t function, void 
 {
     ENTER(cudaErrorUnknown);
     return enqueue_work(stream, work([=] {
-                            state()->host_function = true; /* it may call nothing of CUDA */
+                            state()->host_function =
+                                true; /* it may call nothing of CUDA */
                             function(data);
                             state()->host_function = false;
                             return cudaSuccess;
