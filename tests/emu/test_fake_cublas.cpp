@@ -337,5 +337,6 @@ int main()
     old_and_other_devices();
     deferred();
     fake::reset(fake::Device(), 1);
+    CHECK(emu::races() == 0);
     return check::summary();
 }

@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/cuda_kernels.h"
 
+#include <atomic>
 #include <thread>
 
 namespace
@@ -132,8 +133,8 @@ unsigned stale(unsigned flags, unsigned seeds)
     unsigned wrong = 0;
     for (unsigned seed = 1; seed <= seeds; seed++) {
         fake::reset(fake::Device(), seed);
-        cudaStream_t stream;
-        float *device, *pinned;
+        cudaStream_t stream = nullptr;
+        float *device = nullptr, *pinned = nullptr;
         CHECK(!cudaStreamCreateWithFlags(&stream, flags));
         CHECK(!cudaMalloc((void **)&device, 16) && !cudaMallocHost((void **)&pinned, 16));
         CHECK(!cudaMemset(device, 0, 16));
@@ -156,7 +157,7 @@ void rows_of_memory()
 {
     fake::reset(fake::Device(), 1);
     enum { ROWS = 3, WIDTH = 4, PITCH = 6 };
-    unsigned char *device, *pinned, host[ROWS * WIDTH];
+    unsigned char *device = nullptr, *pinned = nullptr, host[ROWS * WIDTH];
     for (int i = 0; i < ROWS * WIDTH; i++)
         host[i] = (unsigned char)i;
     size_t region = (ROWS - 1) * PITCH + WIDTH;
@@ -190,9 +191,9 @@ void rows_of_memory()
 void small_questions()
 {
     fake::reset(fake::Device(), 1);
-    cudaStream_t stream;
-    cudaEvent_t start, end;
-    float *device, ms = -1;
+    cudaStream_t stream = nullptr;
+    cudaEvent_t start = nullptr, end = nullptr;
+    float *device = nullptr, ms = -1;
     CHECK(!cudaStreamCreate(&stream) && !cudaEventCreate(&start) &&
           !cudaEventCreate(&end));
     CHECK(!cudaMalloc((void **)&device, 64));
@@ -217,11 +218,19 @@ void small_questions()
 void threads_share_it()
 {
     fake::reset(fake::Device(), 1);
-    enum { THREADS = 4, ROUNDS = 20, WIDTH = 40 };
+#if defined(EMU_ASAN) || defined(EMU_TSAN)
+    enum { ROUNDS = 20 };
+#else
+    enum { ROUNDS = 300 };
+#endif
+    enum { THREADS = 4, WIDTH = 40 };
+    std::atomic<int> waiting(THREADS);
     unsigned wrong[THREADS] = {0};
     std::vector<std::thread> threads;
     for (int t = 0; t < THREADS; t++)
-        threads.emplace_back([t, &wrong] {
+        threads.emplace_back([t, &wrong, &waiting] {
+            for (waiting--; waiting > 0;) /* so that they begin together */
+                std::this_thread::yield();
             cudaStream_t stream = nullptr;
             float *device = nullptr, *pinned = nullptr;
             wrong[t] += cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != 0;
@@ -268,5 +277,6 @@ int main()
     small_questions();
     threads_share_it();
     fake::reset(fake::Device(), 1);
+    CHECK(emu::races() == 0);
     return check::summary();
 }

@@ -231,5 +231,6 @@ int main()
     any_order();
     update_in_place();
     fake::reset(fake::Device(), 1);
+    CHECK(emu::races() == 0);
     return check::summary();
 }
