@@ -13,4 +13,12 @@ cmake --preset release -DCARRY_CUDA=emulate "$@" >"$log" 2>&1 || {
 sed -n 's/^-- CARRY_CUDA=emulate: /CUDA kernels in emulation: /p' "$log"
 sed -n '/-- carry [0-9]/,/Configuring/{/Configuring/d;s/^-- //p}' "$log"
 cmake --build --preset release
-ctest --preset release -j "$(nproc)" --output-on-failure
+code=0
+ctest --preset release -j "$(nproc)" --output-on-failure | tee "$log" || code=1
+# ctest's own summary calls a skipped test passed
+skipped=$(grep -c '\*\*\*Skipped' "$log" || true)
+sed -n 's/.* tests passed, \([0-9]*\) tests\? failed out of \([0-9]*\).*/\1 \2/p' "$log" | {
+    read -r failed all
+    echo "$((all - failed - skipped)) passed, $failed failed, $skipped skipped"
+}
+exit $code

@@ -8,7 +8,7 @@
 #include "graph/graph.h"
 
 /* One sequence in one call. A version of a state is graph->state_floats floats of the backend's
- * memory, tensor k at graph->states[k].offset. */
+ * memory, tensor k at graph->states[k].offset; only the backend may follow the pointers. */
 typedef struct cy_row {
     const float *read; /* the version to start from; NULL: zeros */
     float *
@@ -19,15 +19,22 @@ typedef struct cy_row {
 } cy_row;
 
 typedef struct cy_run_output {
-    float *data;    /* [B, T, W] if all_steps, else [B, W]; NULL: not wanted */
+    void *data;     /* [B, T, W] if all_steps, else [B, W]; NULL: not wanted */
     bool all_steps; /* only for values with a time axis */
+    carry_dtype dtype;
+    carry_place place;
 } cy_run_output;
 
 typedef struct cy_run {
     const cy_row *rows; /* most steps first, zeros last */
     uint32_t row_count; /* 1 .. limits.max_rows */
+    uint32_t first_row; /* the rows' indices are first_row .. first_row + row_count - 1 */
     size_t max_steps;   /* T of the caller's arrays */
-    const void *input;  /* [B, T, I] float32 or [B, T] int32, ids checked already */
+    const void
+        *input; /* [B, T, I] or ids [B, T]; ids in host memory are checked already */
+    carry_dtype input_dtype;
+    carry_place input_place;
+    bool asynchronous; /* nothing may be waited for; places are not CARRY_HOST */
     const cy_run_output *outputs; /* [graph->output_count]; zeros from a row's steps on */
 } cy_run;
 
@@ -35,23 +42,49 @@ typedef struct cy_limits {
     uint32_t threads; /* >= 1 */
     uint32_t max_rows;
     uint32_t max_steps; /* whole-sequence graphs only */
+    bool exact;
+    void *cuda_stream; /* the caller's, or NULL */
+    const carry_graph_shape
+        *graphs; /* [graph_count], to capture; valid during session_open */
+    size_t graph_count;
 } cy_limits;
+
+/* What a session tells about itself. */
+typedef struct cy_session_facts {
+    size_t workspace_bytes; /* on the host and on the device */
+    uint32_t graphs;
+    uint64_t graph_chunks, plain_chunks;
+    bool dead;
+} cy_session_facts;
 
 typedef struct cy_backend {
     const char *name;
+    uint32_t default_max_rows;
+    bool takes_device_memory; /* arrays of CARRY_DEVICE, and CARRY_ASYNC */
+    bool always_exact;        /* the promise of `exact` costs nothing here */
+
+    /* Facts of device `index`; false past the last. Strings live until the thread's next call. */
+    bool (*device_info)(uint32_t index, carry_device_info *info);
 
     /* Packs the graph's weights for the device. The graph outlives the model; its weight data may
-     * be gone once this returns. */
-    carry_status (*model_open)(const cy_graph *graph, void **model);
+     * be gone once this returns. *bytes is what the packed weights take. */
+    carry_status (*model_open)(const cy_graph *graph, uint32_t device,
+                               carry_precision precision, void **model, uint64_t *bytes);
     void (*model_close)(void *model);
 
-    /* Workspace and threads of one session; *bytes is what it took. After this `run` allocates
-     * nothing. */
-    carry_status (*session_open)(void *model, const cy_limits *limits, void **session,
-                                 size_t *bytes);
+    /* Workspace and threads of one session. After this `run` allocates nothing. */
+    carry_status (*session_open)(void *model, const cy_limits *limits, void **session);
     void (*session_close)(void *session);
+    void (*session_facts)(void *session, cy_session_facts *facts);
+    carry_status (*session_warm)(void *session, const carry_graph_shape *shapes,
+                                 size_t count);
+    /* Waits for what was begun; the first failure since the last wait. */
+    carry_status (*session_wait)(void *session);
+    /* How node `node` would be computed: an algorithm's name, and the sentence why. */
+    const char *(*session_plan)(void *session, uint32_t node, size_t rows, size_t steps,
+                                char *reason, size_t reason_bytes);
 
-    /* Memory of the pool: zeroed; its address never moves. */
+    /* Memory of the pool: its address never moves. */
     carry_status (*memory_open)(void *session, size_t bytes, float **memory);
     void (*memory_close)(void *session, float *memory);
     carry_status (*memory_read)(void *session, float *host, const float *memory,
@@ -62,11 +95,24 @@ typedef struct cy_backend {
     carry_status (*memory_copy)(void *session, float *to, const float *from,
                                 size_t count);
 
-    /* Advances the rows. On failure what `write` points at is undefined, `read` is untouched. */
+    /* Advances the rows. On failure what `write` points at is undefined, `read` is untouched, and nothing of
+     * the run is still going on. An asynchronous run may fail later: session_wait. */
     carry_status (*run)(void *session, const cy_run *run);
 } cy_backend;
 
-/* The backend of a word: "cpu"; "auto" or NULL: the best one here. CARRY_E_DEVICE names what there is. */
-carry_status cy_backend_find(const char *device, const cy_backend **backend);
+/* A device of one backend. */
+typedef struct cy_device {
+    const cy_backend *backend;
+    uint32_t index;
+    const char *
+        note; /* "auto" passed a better device over: why, static or of this thread; else NULL */
+} cy_device;
+
+/* The device of a word: "cpu", "cuda", "cuda:1"; "auto" or NULL: the best one here. CARRY_E_DEVICE names what
+ * there is. */
+carry_status cy_device_find(const char *word, cy_device *device);
+
+/* Facts of the index-th device of all backends. */
+carry_status cy_device_at(size_t index, carry_device_info *info);
 
 #endif

@@ -13,8 +13,8 @@ int main(int argc, char **argv)
         return 1;
     }
     float x, y;
-    carry_array in = {sizeof in, &x, CARRY_F32, sizeof x};
-    carry_array out = {sizeof out, &y, CARRY_F32, sizeof y};
+    carry_array in = {.size = sizeof in, .data = &x, .bytes = sizeof x};
+    carry_array out = {.size = sizeof out, .data = &y, .bytes = sizeof y};
     carry_batch batch = {.size = sizeof batch, .rows = 1, .states = &state};
     batch.max_steps = 1;
     batch.inputs = &in;

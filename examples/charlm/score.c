@@ -138,10 +138,13 @@ static struct score run(const struct job *job, enum way way)
             memcpy(job->input + r * steps, job->ids + r * job->length + from,
                    steps * sizeof *job->input);
 
-        carry_array in = {sizeof in, job->input, CARRY_I32,
-                          job->rows * steps * sizeof *job->input};
-        carry_array out = {sizeof out, job->probabilities, CARRY_F32,
-                           job->rows * scored * job->width * sizeof(float)};
+        carry_array in = {.size = sizeof in,
+                          .data = job->input,
+                          .dtype = CARRY_I32,
+                          .bytes = job->rows * steps * sizeof *job->input};
+        carry_array out = {.size = sizeof out,
+                           .data = job->probabilities,
+                           .bytes = job->rows * scored * job->width * sizeof(float)};
         carry_batch batch = {.size = sizeof batch,
                              .rows = job->rows,
                              .states = way == STATEFUL ? job->states : NULL,

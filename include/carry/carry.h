@@ -14,8 +14,8 @@
  *     carry_session_open(&session, model, NULL);
  *     carry_state_open(session, &state);
  *     float x[3] = {1, 2, 3}, y[1];
- *     carry_array in = {sizeof in, x, CARRY_F32, sizeof x};
- *     carry_array out = {sizeof out, y, CARRY_F32, sizeof y};
+ *     carry_array in = {.size = sizeof in, .data = x, .bytes = sizeof x};
+ *     carry_array out = {.size = sizeof out, .data = y, .bytes = sizeof y};
  *     carry_batch batch = {.size = sizeof batch, .rows = 1, .states = &state, .max_steps = 1,
  *                          .inputs = &in, .input_count = 1, .outputs = &out, .output_count = 1};
  *     carry_run(session, &batch);              // state now remembers x
@@ -92,20 +92,50 @@ CARRY_API const char *carry_status_name(carry_status status);
 /* "0.1.0" */
 CARRY_API const char *carry_version(void);
 
-/* The devices this library was built with, by index from 0 ("cpu"); NULL past the end. */
+/* The backends this library was built with, by index from 0 ("cpu", "cuda"); NULL past the end. */
 CARRY_API const char *carry_backend_name(size_t index);
 
 /* The instruction set of the CPU kernels in use: "reference", "avx2" or "avx512". Chosen once, from
  * what the processor offers; the environment variable CARRY_ISA (one of the three words) caps it. */
 CARRY_API const char *carry_cpu_isa(void);
 
+/* One device of this machine. */
+typedef struct carry_device_info {
+    size_t size;
+    const char *name; /* what carry_model_options.device takes: "cpu", "cuda:0" */
+    const char *
+        description; /* "NVIDIA H200, compute capability 9.0"; the CPU's instruction set */
+    uint64_t memory_bytes, free_bytes; /* of its own; 0 for the CPU */
+    int usable;                        /* 0: carry cannot run on it */
+    const char *trouble; /* why it is not usable, one sentence; NULL if it is */
+} carry_device_info;
+
+/* The devices here, by index from 0: the CPU, then every CUDA device the driver shows. A CUDA backend that
+ * finds no device at all counts as one, "cuda", not usable, with the reason as its trouble. Strings live
+ * until this thread's next call. Errors: E_ARGUMENT (index past the last, *info is then untouched). */
+CARRY_API carry_status carry_device_get_info(size_t index, carry_device_info *info);
+
 /* ---- model ---------------------------------------------------------------------------------- */
 
 typedef struct carry_model carry_model;
 
+/* What products are computed in. Sums, gates, c and saved states are float32 always. */
+typedef enum carry_precision {
+    CARRY_COMPUTE_FP32 = 0, /* true float32: no TF32 */
+    CARRY_COMPUTE_TF32 =
+        1, /* CUDA, compute capability 8.0 and later: large products on tensor cores, operands of 10
+                       bits of fraction; small ones stay float32 */
+    CARRY_COMPUTE_BF16 =
+        2, /* CUDA, 8.0 and later: weights, x and h of products as bfloat16 */
+    CARRY_COMPUTE_FP16 = 3 /* CUDA: as float16 */
+} carry_precision;
+
 typedef struct carry_model_options {
     size_t size;
-    const char *device; /* "auto" (NULL: the same), "cpu" */
+    const char *
+        device; /* "auto" (NULL: the same): "cuda:0" where it can be used, else "cpu"; "cpu"; "cuda"
+                           ("cuda:0"), "cuda:1" ... An emulated CUDA device is taken by name only. */
+    carry_precision precision;
 } carry_model_options;
 
 /* Opens carry's own file (a safetensors file that `carry convert` or libcarry_import made) and packs
@@ -116,7 +146,8 @@ typedef struct carry_model_options {
  *   options  NULL for defaults
  * Errors: E_ARGUMENT; E_FILE; E_FORMAT (not such a file, or damaged: the sentence names the tensor
  * or key); E_UNSUPPORTED (written by a newer carry, or another framework's file: the sentence says
- * to convert it); E_DEVICE; E_MEMORY. */
+ * to convert it; or the device cannot do the precision); E_DEVICE (no such device here, or it cannot
+ * be used: the sentence says why); E_MEMORY (on a device: with the bytes wanted and free). */
 CARRY_API carry_status carry_model_open(carry_model **model, const char *path,
                                         const carry_model_options *options);
 CARRY_API carry_status carry_model_open_bytes(carry_model **model, const void *data,
@@ -139,13 +170,18 @@ typedef struct carry_shape {
     int64_t dim[CARRY_MAX_RANK]; /* CARRY_FREE where any length is accepted */
 } carry_shape;
 
-typedef enum carry_dtype { CARRY_F32 = 0, CARRY_I32 = 1 } carry_dtype;
+typedef enum carry_dtype {
+    CARRY_F32 = 0,
+    CARRY_I32 = 1,
+    CARRY_F16 = 2, /* in device memory only */
+    CARRY_BF16 = 3 /* likewise */
+} carry_dtype;
 
 typedef struct carry_model_info {
     size_t size;
     const char *source; /* the format it was converted from: "keras", "keras-h5" */
     const char *name;
-    const char *device; /* where its weights lie: "cpu" */
+    const char *device; /* where its weights lie: "cpu", "cuda:0" */
     const char *
         fingerprint; /* 16 hex digits over layers, state tensors and widths, not weights */
     int whole_sequence; /* 1: some layer needs the last step before it can give the first */
@@ -154,6 +190,11 @@ typedef struct carry_model_info {
     uint64_t parameters;   /* numbers learned, over all layers */
     uint64_t weight_bytes; /* parameters as float32 */
     uint64_t state_bytes;  /* of one sequence, h and c counted once */
+    carry_precision precision;
+    const char *
+        device_note; /* "auto" took the CPU: why no other device, one sentence; else NULL */
+    uint64_t
+        device_bytes; /* taken by the packed weights, on the device or in host memory */
 } carry_model_info;
 
 typedef struct carry_layer_info {
@@ -222,22 +263,40 @@ CARRY_API carry_status carry_model_get_state_tensor(const carry_model *model,
 
 typedef struct carry_session carry_session;
 
+/* CUDA: a shape whose kernels are captured as a graph, so that one launch runs a whole chunk of steps of up
+ * to `rows` rows. */
+typedef struct carry_graph_shape {
+    uint32_t rows;  /* 1 .. max_rows */
+    uint32_t steps; /* 1 .. 1024 */
+} carry_graph_shape;
+
 typedef struct carry_session_options {
     size_t size;
     uint32_t
-        threads; /* 1: the calling thread alone; 0: what affinity and cgroup quota allow */
+        threads; /* 1: the calling thread alone; 0: what affinity and cgroup quota allow. CUDA: ignored */
     uint32_t
-        max_rows; /* rows computed together, 0: 64; larger batches are split, same bits */
+        max_rows; /* rows computed together; larger batches are split. 0: 64 on the CPU, 1024 on CUDA */
     uint32_t max_states; /* states open at once, 0: no limit but memory (and 2^24 - 1) */
     uint32_t
         max_steps; /* whole-sequence models: most steps of a row in one call; 0: the time
                             steps the file states, 1024 if it states none. Causal models: ignored */
+    uint32_t
+        exact; /* 1: a row's bits depend on no neighbour, batch or cut (see carry_run). The CPU
+                          always does that. CUDA: no cuBLAS, products in an order of carry's own; not with
+                          CARRY_COMPUTE_TF32 */
+    void *
+        cuda_stream; /* CUDA: the cudaStream_t that calls run on, of the model's device; the caller keeps it
+                          until the session is closed. NULL: one of the session's own */
+    const carry_graph_shape
+        *graphs; /* [graph_count], captured at open; NULL: none. CPU: ignored */
+    size_t graph_count;
 } carry_session_options;
 
 /* Opens a session on a model: workspace, threads, an empty pool. After this, carry_run and
- * carry_state_reset allocate nothing; only opening a state may grow the session.
+ * carry_state_reset allocate nothing; only opening a state, and carry_session_warm, may grow the session.
  *   *session  receives it; NULL on failure. The caller owns it: carry_session_close.
- * Errors: E_ARGUMENT, E_MEMORY (the sentence says how many bytes), E_DEVICE. */
+ * Errors: E_ARGUMENT, E_MEMORY (the sentence says how many bytes; on a device, also how many are free),
+ * E_UNSUPPORTED (exact with CARRY_COMPUTE_TF32), E_DEVICE. */
 CARRY_API carry_status carry_session_open(carry_session **session, carry_model *model,
                                           const carry_session_options *options);
 
@@ -253,10 +312,42 @@ typedef struct carry_session_info {
     size_t states;            /* open now */
     uint64_t workspace_bytes; /* fixed at open */
     uint64_t pool_bytes;      /* memory held for states, both versions */
+    uint32_t exact;           /* 1: the exact promise holds */
+    uint32_t graphs;          /* shapes captured */
+    uint64_t graph_chunks;    /* chunks of steps run so far by launching a graph ... */
+    uint64_t plain_chunks;    /* ... and without one: their shape was not captured */
+    int dead; /* 1: the device failed and took the states with it; every call gives E_DEVICE */
 } carry_session_info;
 
-CARRY_API carry_status carry_session_get_info(const carry_session *session,
+/* What the session has in force and holds now. A call like any other: the states are counted while
+ * nothing opens or closes one. Errors: E_ARGUMENT, E_BUSY; *info is then as it was. */
+CARRY_API carry_status carry_session_get_info(carry_session *session,
                                               carry_session_info *info);
+
+/* Captures graphs for more shapes, as at open; shapes that are there already are left alone. May take
+ * milliseconds a shape, and device memory. Never happens inside carry_run. CPU: does nothing.
+ * Errors: E_ARGUMENT, E_BUSY, E_MEMORY, E_DEVICE; shapes before the failing one stay. */
+CARRY_API carry_status carry_session_warm(carry_session *session,
+                                          const carry_graph_shape *shapes, size_t count);
+
+/* Waits for everything that calls with CARRY_ASYNC began. Returns the first failure since the last wait: the
+ * session is then dead, its states are lost except what was saved before. CPU: returns at once.
+ * Errors: E_ARGUMENT, E_BUSY, E_DEVICE. */
+CARRY_API carry_status carry_session_wait(carry_session *session);
+
+/* How a layer would be computed in a call of `rows` rows and `steps` steps. */
+typedef struct carry_plan_info {
+    size_t size;
+    const char *
+        algorithm; /* short: "vector", "gemm + cell", "fused step", "fused step with x" ... */
+    char reason
+        [240]; /* one sentence, with the numbers that decided; estimates are marked so */
+} carry_plan_info;
+
+/* What the session would do with layer `layer`, and why. Runs nothing. Errors: E_ARGUMENT, E_BUSY. */
+CARRY_API carry_status carry_session_get_plan(carry_session *session, size_t layer,
+                                              size_t rows, size_t steps,
+                                              carry_plan_info *info);
 
 /* ---- state ---------------------------------------------------------------------------------- */
 
@@ -316,13 +407,27 @@ CARRY_API carry_status carry_states_restore(carry_session *session,
 
 /* ---- run ------------------------------------------------------------------------------------ */
 
-/* A buffer of the caller's, in host memory. */
+/* Where a buffer lies: stated, never guessed. */
+typedef enum carry_place {
+    CARRY_HOST = 0, /* ordinary memory */
+    CARRY_PINNED =
+        1, /* host memory that the driver has pinned (cudaHostAlloc, cudaHostRegister) */
+    CARRY_DEVICE = 2 /* memory of the model's CUDA device */
+} carry_place;
+
+/* A buffer of the caller's. Inputs are CARRY_F32, or CARRY_I32 for ids, outputs CARRY_F32; numbers in device
+ * memory may also be CARRY_F16 or CARRY_BF16, whatever the model's precision. A model on the CPU takes CARRY_HOST
+ * and CARRY_PINNED alike, and refuses CARRY_DEVICE. */
 typedef struct carry_array {
     size_t size;
     void *data; /* an input is only read */
     carry_dtype dtype;
     size_t bytes; /* capacity; checked against what the call needs */
+    carry_place place;
 } carry_array;
+
+/* carry_batch.flags */
+#define CARRY_ASYNC 1u /* CUDA: return without waiting; see carry_run. CPU: no effect */
 
 typedef enum carry_mode {
     CARRY_STEPS_AS_MODEL = 0, /* every output as the model declares it */
@@ -338,34 +443,45 @@ typedef struct carry_batch {
     size_t max_steps;      /* T >= 1: length of the time axis of inputs and outputs */
     const uint32_t *steps; /* [B], 0 .. T: steps of each row; NULL: T for every row */
     const uint8_t *reset;  /* [B], not 0: the row starts from zeros; NULL: none does */
-    const carry_array *inputs; /* [input_count]: float32 [B, T, I], or int32 ids [B, T] */
+    const carry_array *inputs; /* [input_count]: numbers [B, T, I], or int32 ids [B, T] */
     size_t input_count;        /* the model's number of inputs */
     carry_array *outputs; /* [output_count]; data == NULL: this output is not wanted */
     size_t output_count;  /* up to the model's number of outputs */
     carry_mode mode;
     carry_status *row_status; /* [B] or NULL; see below */
+    uint32_t flags;           /* CARRY_ASYNC */
 } carry_batch;
 
 /* Advances B sequences by up to T steps each. Blocks; returns when the outputs are written.
  *
- * Outputs are float32: [B, T, W] with a time axis, zeros from a row's own number of steps on;
+ * Outputs are [B, T, W] with a time axis, zeros from a row's own number of steps on;
  * [B, W] without one or with CARRY_STEPS_LAST: the value after the row's last step, zeros for a row
  * of no steps. A state output ('h', 'c') is the layer's state after the row's steps. Input beyond a
  * row's steps is never read. A row of no steps is untouched: its state stays as it is, whatever
  * `reset` says. Inputs and outputs must not overlap.
  *
  * A row's numbers do not depend on the other rows, on B, on max_rows, on the threads, nor (causal
- * models) on how its steps are cut into calls: the bits are the same.
+ * models) on how its steps are cut into calls: the bits are the same on the CPU, and on CUDA in a session opened
+ * with `exact`. Without it cuBLAS sums in an order that depends on the number of rows.
  *
  * On success every row's state has advanced. On failure no state has moved, and outputs are
  * undefined. A bad row (stale, foreign or duplicate state, steps > T, an id outside the vocabulary)
  * fails the call; with row_status it gets its code there instead, its state stays, its outputs are
  * zeros, the other rows run, and the call returns CARRY_OK. Rows that ran get CARRY_OK.
  *
+ * Ids in host memory are checked before anything runs. Ids in device memory are checked by the device: one outside
+ * the vocabulary fails the call (E_INPUT, no state has moved); with CARRY_ASYNC it gives its row NaN instead.
+ *
+ * CARRY_ASYNC. Inputs and outputs must be pinned or device memory, and stay valid and untouched until
+ * carry_session_wait, or until the caller's own cuda_stream has come to what it enqueued behind the call; states,
+ * steps and reset are copied before the call returns. States advance at once, for later calls on this session. A
+ * failure after the return loses the states: the session is dead, wait and every later call say so.
+ *
  * Allocates nothing. Sets the floating-point control word (round to nearest, denormals kept) on its
  * threads and restores the caller's.
- * Errors: E_ARGUMENT (NULL, counts, T = 0, T > max_steps of a whole-sequence model, mode), E_CAPACITY,
- * E_INPUT, E_STALE, E_FOREIGN, E_DUPLICATE, E_BUSY. */
+ * Errors: E_ARGUMENT (NULL, counts, T = 0, T > max_steps of a whole-sequence model, mode, place, flags), E_CAPACITY,
+ * E_INPUT, E_STALE, E_FOREIGN, E_DUPLICATE, E_BUSY, E_DEVICE (CUDA: the device failed; if the session is not dead
+ * now, no state has moved). */
 CARRY_API carry_status carry_run(carry_session *session, const carry_batch *batch);
 
 #ifdef __cplusplus

@@ -103,31 +103,31 @@ __device__ inline float block_reduce(reduction how, float value)
     return how == REDUCE_SUM ? dev::warp_sum(mine) : dev::warp_max(mine);
 }
 
-/* values[i * stride] = activation over i < n, by a whole block; thread t keeps to i = t, t + blockDim, ... so
- * that callers which do the same need no barrier around it. */
-__device__ inline void activate_row(cy_activation activation, float *values,
-                                    size_t stride, unsigned n)
+/* put(i, activation(get(i))) over i < n, by a whole block; thread t keeps to i = t, t + blockDim, ... so that
+ * callers which do the same need no barrier around it. get is asked up to three times, each time before put. */
+template <class Get, class Put>
+__device__ __forceinline__ void activate_row(cy_activation activation, unsigned n,
+                                             Get get, Put put)
 {
     if (!spans_row(activation)) {
         for (unsigned i = threadIdx.x; i < n; i += blockDim.x)
-            values[i * stride] = activate(activation, values[i * stride]);
+            put(i, activate(activation, get(i)));
         return;
     }
     float most = -INFINITY;
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x) {
-        float value = values[i * stride];
+        float value = get(i);
         most = value > most ? value : most;
     }
     most = block_reduce(REDUCE_MAX, most);
     float sum = 0;
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x)
-        sum += expf(values[i * stride] - most);
+        sum += expf(get(i) - most);
     sum = block_reduce(REDUCE_SUM, sum);
     float log_sum = logf(sum);
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x) {
-        float shifted = values[i * stride] - most;
-        values[i * stride] =
-            activation == CY_ACT_SOFTMAX ? expf(shifted) / sum : shifted - log_sum;
+        float shifted = get(i) - most;
+        put(i, activation == CY_ACT_SOFTMAX ? expf(shifted) / sum : shifted - log_sum);
     }
 }
 

@@ -9,6 +9,7 @@
 #include "cpu/cpu_run.h"
 #include "cpu/cpu_threads.h"
 
+#include <stdio.h>
 #include <string.h>
 
 /* Row-steps of a causal model's chunk. The weights pass once over each chunk, so more of them cost
@@ -19,6 +20,7 @@ typedef struct cpu_session {
     const cy_cpu_model *model;
     cy_limits limits;
     cy_cpu_pool *pool; /* NULL with one thread */
+    size_t workspace_bytes;
     cy_cpu_space whole;
     cy_cpu_space *
         slices; /* [threads], over the memory of `whole`; NULL if rows are never divided */
@@ -31,11 +33,29 @@ typedef struct call {
     cy_cpu_job job;
 } call;
 
-static carry_status cpu_model_open(const cy_graph *graph, void **model)
+static bool cpu_device_info(uint32_t index, carry_device_info *info)
 {
+    if (index > 0) return false;
+    info->name = "cpu";
+    info->description = cy_cpu_isa();
+    info->memory_bytes = info->free_bytes = 0;
+    info->usable = 1;
+    info->trouble = NULL;
+    return true;
+}
+
+static carry_status cpu_model_open(const cy_graph *graph, uint32_t device,
+                                   carry_precision precision, void **model,
+                                   uint64_t *bytes)
+{
+    (void)device; /* there is one */
+    *model = NULL;
+    CY_CHECK(precision == CARRY_COMPUTE_FP32, CARRY_E_UNSUPPORTED,
+             "the CPU computes in fp32 only; tf32, bf16 and fp16 need a CUDA device");
     cy_cpu_model *opened;
     carry_status status = cy_cpu_model_open(graph, cy_cpu_kernels_chosen(), &opened);
     *model = opened;
+    *bytes = opened ? opened->bytes : 0;
     return status;
 }
 
@@ -87,8 +107,7 @@ static void cpu_session_close(void *opaque)
     cy_free(session);
 }
 
-static carry_status cpu_session_open(void *model, const cy_limits *limits, void **opened,
-                                     size_t *bytes)
+static carry_status cpu_session_open(void *model, const cy_limits *limits, void **opened)
 {
     *opened = NULL;
     cpu_session measured = {.model = model, .limits = *limits};
@@ -97,8 +116,8 @@ static carry_status cpu_session_open(void *model, const cy_limits *limits, void 
     cpu_session *session = carver.bytes == SIZE_MAX ? NULL : cy_alloc(carver.bytes);
     CY_CHECK(session, CARRY_E_MEMORY, "out of memory: the workspace takes %zu bytes",
              carver.bytes);
-    *bytes = carver.bytes;
-    *session = (cpu_session){.model = model, .limits = *limits};
+    *session =
+        (cpu_session){.model = model, .limits = *limits, .workspace_bytes = carver.bytes};
     carver = (cy_carver){.base = (unsigned char *)session};
     lay_out(session, &carver);
     if (limits->threads > 1) {
@@ -110,6 +129,51 @@ static carry_status cpu_session_open(void *model, const cy_limits *limits, void 
     }
     *opened = session;
     return CARRY_OK;
+}
+
+static void cpu_session_facts(void *session, cy_session_facts *facts)
+{
+    *facts =
+        (cy_session_facts){.workspace_bytes = ((cpu_session *)session)->workspace_bytes};
+}
+
+static carry_status cpu_session_warm(void *session, const carry_graph_shape *shapes,
+                                     size_t count)
+{
+    (void)session, (void)shapes, (void)count; /* nothing to capture */
+    return CARRY_OK;
+}
+
+static carry_status cpu_session_wait(void *session)
+{
+    (void)session; /* run waits */
+    return CARRY_OK;
+}
+
+static const char *cpu_session_plan(void *opaque, uint32_t node, size_t rows,
+                                    size_t steps, char *reason, size_t reason_bytes)
+{
+    const cpu_session *session = opaque;
+    const cy_node *layer = &session->model->graph->nodes[node];
+    cy_cpu_plan p = cy_cpu_plan_make(&session->model->cost, session->limits.threads,
+                                     CY_CPU_ASLEEP, rows, (uint64_t)rows * steps);
+    snprintf(reason, reason_bytes,
+             "%s kernels, %u of %u threads share the %s of %zu rows and %zu steps",
+             cy_cpu_isa(), p.threads, session->limits.threads,
+             p.sharing == CY_CPU_BY_ROWS ? "rows" : "columns", rows, steps);
+    switch (layer->op) {
+    case CY_OP_LSTM:
+        return "product, fused steps";
+    case CY_OP_DENSE:
+        return "product";
+    case CY_OP_EMBEDDING:
+        return "lookup";
+    case CY_OP_ACTIVATION:
+        return "element by element";
+    case CY_OP_IDENTITY:
+        break;
+    }
+    return "nothing";
 }
 
 static carry_status cpu_memory_open(void *session, size_t bytes, float **memory)
@@ -204,10 +268,17 @@ static carry_status cpu_run(void *opaque, const cy_run *run)
 
 const cy_backend cy_backend_cpu = {
     .name = "cpu",
+    .default_max_rows = 64,
+    .always_exact = true,
+    .device_info = cpu_device_info,
     .model_open = cpu_model_open,
     .model_close = cpu_model_close,
     .session_open = cpu_session_open,
     .session_close = cpu_session_close,
+    .session_facts = cpu_session_facts,
+    .session_warm = cpu_session_warm,
+    .session_wait = cpu_session_wait,
+    .session_plan = cpu_session_plan,
     .memory_open = cpu_memory_open,
     .memory_close = cpu_memory_close,
     .memory_read = cpu_memory_copy,

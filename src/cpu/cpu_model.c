@@ -112,9 +112,11 @@ carry_status cy_cpu_model_open(const cy_graph *graph, const cy_cpu_kernels *kern
     void *block = carver.bytes == SIZE_MAX ? NULL : cy_alloc(carver.bytes);
     CY_CHECK(block, CARRY_E_MEMORY, "out of memory: the packed weights take %zu bytes",
              carver.bytes);
+    size_t bytes = carver.bytes;
     carver = (cy_carver){.base = block};
     *model = block;
     lay_out(*model, graph, kernels, &carver);
+    (*model)->bytes = bytes;
     return CARRY_OK;
 }
 

@@ -22,6 +22,7 @@ typedef struct cy_cpu_layer {
 typedef struct cy_cpu_model {
     const cy_graph *graph;
     const cy_cpu_kernels *kernels;
+    size_t bytes; /* the model itself and the packed weights */
     size_t layer_count;
     cy_cpu_layer *layers; /* [layer_count] */
     cy_value *outputs;    /* [graph->output_count], past every Identity */

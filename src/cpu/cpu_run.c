@@ -317,13 +317,14 @@ static void leave_run(const worker *w, size_t r)
         cy_value value = w->model->outputs[o];
         if (!output->data) continue;
         size_t width = cy_graph_width(graph, value);
-        float *to = output->data + row->index * width;
+        float *to = (float *)output->data + row->index * width;
         if (!cy_graph_has_time(graph, value)) {
             if (row->steps > 0 || value.port != CY_PORT_Y)
                 memcpy(to, value_of(w, value, r, 0), width * sizeof(float));
             else memset(to, 0, width * sizeof(float));
         } else if (output->all_steps) {
-            to = output->data + (row->index * run->max_steps + row->steps) * width;
+            to = (float *)output->data +
+                 (row->index * run->max_steps + row->steps) * width;
             memset(to, 0, (run->max_steps - row->steps) * width * sizeof(float));
         } else if (row->steps == 0) {
             memset(to, 0, width * sizeof(float));

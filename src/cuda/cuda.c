@@ -1,10 +1,203 @@
-/* The CUDA backend: its devices. */
+/* CUDA as a backend: the table, and what touches the memory of states. */
 #include "cuda/cuda.h"
 
-#include <cuda_runtime_api.h>
+#include "cuda/cuda_error.h"
+#include "cuda/cuda_session.h"
 
-int cy_cuda_device_count(void)
+#include <stdio.h>
+
+static carry_status model_open(const cy_graph *graph, uint32_t device,
+                               carry_precision precision, void **model, uint64_t *bytes)
 {
-    int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+    cy_cuda_model *opened = NULL;
+    carry_status status = cy_cuda_model_open(graph, device, precision, &opened);
+    *model = opened;
+    *bytes = opened ? opened->memory_bytes : 0;
+    return status;
 }
+
+static void model_close(void *model)
+{
+    cy_cuda_model_close(model);
+}
+
+static carry_status session_open(void *model, const cy_limits *limits, void **session)
+{
+    cy_cuda_session *opened = NULL;
+    carry_status status = cy_cuda_session_open(model, limits, &opened);
+    *session = opened;
+    return status;
+}
+
+static void session_close(void *session)
+{
+    cy_cuda_session_close(session);
+}
+
+static void session_facts(void *opaque, cy_session_facts *facts)
+{
+    const cy_cuda_session *s = opaque;
+    *facts = (cy_session_facts){.workspace_bytes = s->workspace_bytes,
+                                .graphs = s->graph_count,
+                                .graph_chunks = s->graph_chunks,
+                                .plain_chunks = s->plain_chunks,
+                                .dead = s->dead};
+}
+
+static carry_status session_warm(void *session, const carry_graph_shape *shapes,
+                                 size_t count)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(session, &scope,
+                                 cy_cuda_graph_capture(session, shapes, count));
+}
+
+/* What failed after its call had returned has cost the states. */
+static carry_status session_wait(void *opaque)
+{
+    cy_cuda_session *s = opaque;
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(s, &scope));
+    cudaError_t error = cudaStreamSynchronize(s->cuda_stream);
+    carry_status status = CARRY_OK;
+    if (error != cudaSuccess) {
+        status = cy_cuda_failed(error, "an asynchronous call");
+        if (s->pending) cy_cuda_session_die(s);
+    }
+    s->pending = false;
+    return cy_cuda_session_leave(s, &scope, status);
+}
+
+static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t steps,
+                                char *reason, size_t reason_bytes)
+{
+    const cy_cuda_session *s = opaque;
+    const cy_cuda_layer *layer = &s->model->layers[node];
+    reason[0] = 0;
+    switch (layer->node->op) {
+    case CY_OP_LSTM:
+        break;
+    case CY_OP_DENSE:
+        snprintf(reason, reason_bytes, "%zu rows and steps in one product of %u by %u",
+                 rows * steps, layer->in, layer->width);
+        return s->cublas ? "gemm + output" : "exact product + output";
+    case CY_OP_EMBEDDING:
+        return "lookup";
+    case CY_OP_ACTIVATION:
+        return "element by element";
+    case CY_OP_IDENTITY:
+        return "nothing";
+    }
+    cy_cuda_lstm_shape shape;
+    unsigned chunk = cy_cuda_plan_steps(s->row_steps, (unsigned)rows, steps);
+    cy_cuda_lstm_plan plan =
+        cy_cuda_session_lstm_plan(s, layer, (unsigned)rows, chunk, &shape);
+    cy_cuda_plan_explain(&plan, &shape, reason, reason_bytes);
+    return cy_cuda_algorithm_name(plan.algorithm, shape.exact);
+}
+
+/* ---- memory of states ----------------------------------------------------------------------- */
+
+static carry_status memory_open(void *session, size_t bytes, float **memory)
+{
+    cy_cuda_scope scope;
+    *memory = NULL;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    void *opened;
+    carry_status status = cy_cuda_alloc(&opened, bytes, "a chunk of states");
+    *memory = opened;
+    return cy_cuda_session_leave(session, &scope, status);
+}
+
+static void memory_close(void *opaque, float *memory)
+{
+    cy_cuda_session *s = opaque;
+    cy_cuda_scope scope;
+    cy_cuda_device_enter_to_close(&scope, s->model->device.index);
+    if (cudaStreamSynchronize(s->cuda_stream) != cudaSuccess) cudaGetLastError();
+    if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+    cy_cuda_device_leave(&scope);
+}
+
+/* In the order of the session's calls; `copy` also waits, since the other side is host memory. */
+static carry_status copy(cy_cuda_session *s, void *to, const void *from, size_t count,
+                         enum cudaMemcpyKind kind)
+{
+    CY_CUDA_TRY(cudaMemcpyAsync(to, from, count * sizeof(float), kind, s->cuda_stream),
+                "copying a state");
+    CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "waiting for the copy of a state");
+    return CARRY_OK;
+}
+
+static carry_status memory_read(void *session, float *host, const float *memory,
+                                size_t count)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(
+        session, &scope, copy(session, host, memory, count, cudaMemcpyDeviceToHost));
+}
+
+static carry_status memory_write(void *session, float *memory, const float *host,
+                                 size_t count)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(
+        session, &scope, copy(session, memory, host, count, cudaMemcpyHostToDevice));
+}
+
+static carry_status memory_clear(void *opaque, float *memory, size_t count)
+{
+    cy_cuda_session *s = opaque;
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(s, &scope));
+    cudaError_t error =
+        cudaMemsetAsync(memory, 0, count * sizeof *memory, s->cuda_stream);
+    carry_status status =
+        error == cudaSuccess ? CARRY_OK : cy_cuda_failed(error, "clearing a state");
+    return cy_cuda_session_leave(s, &scope, status);
+}
+
+static carry_status memory_copy(void *opaque, float *to, const float *from, size_t count)
+{
+    cy_cuda_session *s = opaque;
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(s, &scope));
+    cudaError_t error = cudaMemcpyAsync(to, from, count * sizeof *to,
+                                        cudaMemcpyDeviceToDevice, s->cuda_stream);
+    carry_status status =
+        error == cudaSuccess ? CARRY_OK : cy_cuda_failed(error, "copying a state");
+    s->pending = s->pending || status == CARRY_OK;
+    return cy_cuda_session_leave(s, &scope, status);
+}
+
+static carry_status run(void *session, const cy_run *run)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(session, &scope, cy_cuda_run(session, run));
+}
+
+const cy_backend cy_backend_cuda = {
+    .name = "cuda",
+    .default_max_rows = 1024,
+    .takes_device_memory = true,
+    .device_info = cy_cuda_device_info,
+    .model_open = model_open,
+    .model_close = model_close,
+    .session_open = session_open,
+    .session_close = session_close,
+    .session_facts = session_facts,
+    .session_warm = session_warm,
+    .session_wait = session_wait,
+    .session_plan = session_plan,
+    .memory_open = memory_open,
+    .memory_close = memory_close,
+    .memory_read = memory_read,
+    .memory_write = memory_write,
+    .memory_clear = memory_clear,
+    .memory_copy = memory_copy,
+    .run = run,
+};

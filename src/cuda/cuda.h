@@ -1,8 +1,9 @@
-/* The CUDA backend. */
-#ifndef CY_CUDA_H
-#define CY_CUDA_H
+/* The CUDA backend. Only src/backend.c names it. */
+#ifndef CY_CUDA_CUDA_H
+#define CY_CUDA_CUDA_H
 
-/* Devices that can be used; 0 without a driver. */
-int cy_cuda_device_count(void);
+#include "backend.h"
+
+extern const cy_backend cy_backend_cuda;
 
 #endif

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -44,13 +45,33 @@ static carry_status refuse_foreign(const void *data, size_t bytes)
     return CARRY_OK;
 }
 
+static carry_status choose_device(carry_model *model, const char *word)
+{
+    cy_device device;
+    CY_TRY(cy_device_find(word, &device));
+    model->backend = device.backend;
+    model->device_index = device.index;
+    carry_device_info info = {0};
+    device.backend->device_info(device.index, &info);
+    snprintf(model->device, sizeof model->device, "%s", info.name);
+    snprintf(model->note, sizeof model->note, "%s", device.note ? device.note : "");
+    return CARRY_OK;
+}
+
 static carry_status open_model(carry_model *model, const void *data, size_t bytes,
                                const carry_model_options *options)
 {
     CY_TRY(refuse_foreign(data, bytes));
-    CY_TRY(cy_backend_find(options->device, &model->backend));
+    CY_CHECK(options->precision >= CARRY_COMPUTE_FP32 &&
+                 options->precision <= CARRY_COMPUTE_FP16,
+             CARRY_E_ARGUMENT, "carry_model_open: precision %d is not known",
+             (int)options->precision);
+    CY_TRY(choose_device(model, options->device));
+    model->precision = options->precision;
     CY_TRY(cy_graph_read(&model->graph, data, bytes));
-    CY_TRY(model->backend->model_open(model->graph, &model->device_model));
+    CY_TRY(model->backend->model_open(model->graph, model->device_index,
+                                      options->precision, &model->device_model,
+                                      &model->device_bytes));
     /* Packed: nobody may follow a pointer into the caller's bytes from here on. */
     for (uint32_t i = 0; i < model->graph->node_count; i++) {
         cy_node *node = &model->graph->nodes[i];

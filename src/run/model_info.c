@@ -25,7 +25,7 @@ carry_status carry_model_get_info(const carry_model *model, carry_model_info *in
     const cy_graph *graph = model->graph;
     carry_model_info known = {.source = graph->source,
                               .name = graph->name,
-                              .device = model->backend->name,
+                              .device = model->device,
                               .fingerprint = graph->fingerprint,
                               .whole_sequence = graph->whole_sequence,
                               .layers = graph->node_count,
@@ -34,7 +34,10 @@ carry_status carry_model_get_info(const carry_model *model, carry_model_info *in
                               .outputs = graph->output_count,
                               .state_tensors = graph->state_count,
                               .parameters = graph->parameters,
-                              .weight_bytes = graph->parameters * sizeof(float)};
+                              .weight_bytes = graph->parameters * sizeof(float),
+                              .precision = model->precision,
+                              .device_note = model->note[0] ? model->note : NULL,
+                              .device_bytes = model->device_bytes};
     for (uint32_t i = 0; i < graph->node_count; i++)
         known.stateful |= graph->nodes[i].stateful;
     for (uint32_t i = 0; i < graph->state_count; i++)

@@ -14,31 +14,60 @@ typedef struct call {
 
 /* ---- the arguments of the whole call -------------------------------------------------------- */
 
-/* rows * steps * width * 4 as bytes; false when that is more than memory can hold. */
-static bool array_bytes(size_t rows, size_t steps, uint64_t width, size_t *bytes)
+static size_t element_bytes(carry_dtype dtype)
+{
+    return dtype == CARRY_F16 || dtype == CARRY_BF16 ? 2 : 4;
+}
+
+/* rows * steps * width as bytes; false when that is more than memory can hold. */
+static bool array_bytes(size_t rows, size_t steps, uint64_t width, carry_dtype dtype,
+                        size_t *bytes)
 {
     return !__builtin_mul_overflow(rows, steps, bytes) &&
            !__builtin_mul_overflow(*bytes, (size_t)width, bytes) &&
-           !__builtin_mul_overflow(*bytes, sizeof(float), bytes);
+           !__builtin_mul_overflow(*bytes, element_bytes(dtype), bytes);
 }
 
-static carry_status check_array(const carry_array *array, const char *what, size_t index,
-                                carry_dtype dtype, size_t rows, size_t steps,
-                                uint64_t width)
+static carry_status check_place(const call *c, const carry_array *array, const char *what,
+                                size_t index)
+{
+    CY_CHECK(array->place >= CARRY_HOST && array->place <= CARRY_DEVICE, CARRY_E_ARGUMENT,
+             "%s %zu has place %d, which is not known", what, index, (int)array->place);
+    CY_CHECK(array->place != CARRY_DEVICE || c->session->backend->takes_device_memory,
+             CARRY_E_ARGUMENT, "%s %zu is in device memory, the model is on '%s'", what,
+             index, c->session->model->device);
+    CY_CHECK(
+        !(c->batch.flags & CARRY_ASYNC) || array->place != CARRY_HOST ||
+            !c->session->backend->takes_device_memory,
+        CARRY_E_ARGUMENT,
+        "%s %zu is in ordinary host memory; CARRY_ASYNC takes pinned or device memory",
+        what, index);
+    return CARRY_OK;
+}
+
+static carry_status check_array(const call *c, const carry_array *array, const char *what,
+                                size_t index, carry_dtype dtype, size_t rows,
+                                size_t steps, uint64_t width)
 {
     size_t needed;
-    CY_CHECK(array->dtype == dtype, CARRY_E_ARGUMENT, "%s %zu has dtype %d, expected %s",
-             what, index, (int)array->dtype,
+    CY_TRY(check_place(c, array, what, index));
+    bool is_half = array->dtype == CARRY_F16 || array->dtype == CARRY_BF16;
+    CY_CHECK(array->dtype == dtype || (is_half && dtype == CARRY_F32), CARRY_E_ARGUMENT,
+             "%s %zu has dtype %d, expected %s", what, index, (int)array->dtype,
              dtype == CARRY_I32 ? "CARRY_I32" : "CARRY_F32");
+    CY_CHECK(!is_half || array->place == CARRY_DEVICE, CARRY_E_ARGUMENT,
+             "%s %zu has dtype %s in host memory; only device memory takes it", what,
+             index, array->dtype == CARRY_F16 ? "CARRY_F16" : "CARRY_BF16");
     CY_CHECK(
-        array_bytes(rows, steps, width, &needed), CARRY_E_ARGUMENT,
+        array_bytes(rows, steps, width, array->dtype, &needed), CARRY_E_ARGUMENT,
         "%s %zu: %zu rows of %zu steps of %llu numbers are more than memory can hold",
         what, index, rows, steps, (unsigned long long)width);
     CY_CHECK(array->bytes >= needed, CARRY_E_CAPACITY,
              "%s %zu has %zu bytes, %zu rows of %zu steps of %llu numbers need %zu", what,
              index, array->bytes, rows, steps, (unsigned long long)width, needed);
-    CY_CHECK((uintptr_t)array->data % sizeof(float) == 0, CARRY_E_ARGUMENT,
-             "%s %zu is not aligned to %zu bytes", what, index, sizeof(float));
+    CY_CHECK((uintptr_t)array->data % element_bytes(array->dtype) == 0, CARRY_E_ARGUMENT,
+             "%s %zu is not aligned to %zu bytes", what, index,
+             element_bytes(array->dtype));
     return CARRY_OK;
 }
 
@@ -58,8 +87,9 @@ static carry_status check_input(call *c)
              batch->inputs ? batch->input_count : 0);
     CY_TRY(read_array(batch->inputs, 0, &c->input));
     CY_CHECK(c->input.data, CARRY_E_ARGUMENT, "carry_run: input 0 is NULL");
-    return check_array(&c->input, "input", 0, c->graph->input.ids ? CARRY_I32 : CARRY_F32,
-                       batch->rows, batch->max_steps, c->graph->input.width);
+    return check_array(c, &c->input, "input", 0,
+                       c->graph->input.ids ? CARRY_I32 : CARRY_F32, batch->rows,
+                       batch->max_steps, c->graph->input.width);
 }
 
 static carry_status check_outputs(call *c)
@@ -73,18 +103,20 @@ static carry_status check_outputs(call *c)
              "carry_run: outputs is NULL");
     for (uint32_t i = 0; i < graph->output_count; i++) {
         cy_run_output *output = &c->session->outputs[i];
-        *output = (cy_run_output){0};
+        bool has_time = cy_graph_has_time(graph, graph->outputs[i]);
+        *output = (cy_run_output){.all_steps = has_time};
         if (i >= batch->output_count) continue;
         carry_array array;
         CY_TRY(read_array(batch->outputs, i, &array));
         if (!array.data) continue;
-        bool has_time = cy_graph_has_time(graph, graph->outputs[i]);
         CY_CHECK(has_time || batch->mode != CARRY_STEPS_ALL, CARRY_E_ARGUMENT,
                  "carry_run: CARRY_STEPS_ALL, but output %u ('%s') has no time axis", i,
                  graph->nodes[graph->outputs[i].node].name);
         output->data = array.data;
+        output->dtype = array.dtype;
+        output->place = array.place;
         output->all_steps = has_time && batch->mode != CARRY_STEPS_LAST;
-        CY_TRY(check_array(&array, "output", i, CARRY_F32, batch->rows,
+        CY_TRY(check_array(c, &array, "output", i, CARRY_F32, batch->rows,
                            output->all_steps ? batch->max_steps : 1,
                            cy_graph_width(graph, graph->outputs[i])));
     }
@@ -103,6 +135,9 @@ static carry_status check_batch(call *c)
     CY_CHECK(batch->mode == CARRY_STEPS_AS_MODEL || batch->mode == CARRY_STEPS_ALL ||
                  batch->mode == CARRY_STEPS_LAST,
              CARRY_E_ARGUMENT, "carry_run: mode %d is not known", (int)batch->mode);
+    CY_CHECK(!(batch->flags & ~CARRY_ASYNC), CARRY_E_ARGUMENT,
+             "carry_run: flags is %#x; CARRY_ASYNC (%#x) is the only one known",
+             batch->flags, CARRY_ASYNC);
     uint32_t most = c->session->limits.max_steps;
     CY_CHECK(
         !c->graph->whole_sequence || batch->max_steps <= most, CARRY_E_ARGUMENT,
@@ -145,7 +180,8 @@ static carry_status check_row(const call *c, size_t row)
         carry_status status = cy_session_mark(c->session, c->batch.states[row], &slot);
         if (status != CARRY_OK) return cy_fail(status, "row %zu: %s", row, cy_error());
     }
-    return c->graph->input.ids ? check_ids(c, row, steps) : CARRY_OK;
+    bool readable = c->input.place != CARRY_DEVICE;
+    return c->graph->input.ids && readable ? check_ids(c, row, steps) : CARRY_OK;
 }
 
 static carry_status check_rows(const call *c)
@@ -228,8 +264,12 @@ static carry_status run_group(const call *c, size_t begin, size_t count)
     order_rows(c, begin, count);
     cy_run run = {.rows = session->rows,
                   .row_count = (uint32_t)count,
+                  .first_row = (uint32_t)begin,
                   .max_steps = c->batch.max_steps,
                   .input = c->input.data,
+                  .input_dtype = c->input.dtype,
+                  .input_place = c->input.place,
+                  .asynchronous = (c->batch.flags & CARRY_ASYNC) != 0,
                   .outputs = session->outputs};
     return session->backend->run(session->device_session, &run);
 }

@@ -5,11 +5,12 @@
 
 #include <string.h>
 
-#define DEFAULT_MAX_ROWS  64u
 #define DEFAULT_MAX_STEPS 1024u
 #define MOST_ROWS         (1u << 20)
 #define MOST_STEPS        (1u << 24)
 #define MOST_THREADS      1024u
+#define MOST_GRAPHS       64u
+#define MOST_GRAPH_STEPS  1024u
 
 carry_status cy_session_enter(carry_session *session, const char *function)
 {
@@ -35,15 +36,40 @@ carry_status cy_session_mark(carry_session *session, carry_state state, cy_slot 
 
 /* ---- open and close ------------------------------------------------------------------------- */
 
-static carry_status choose_limits(const cy_graph *graph,
+static carry_status check_shapes(const carry_graph_shape *shapes, size_t count,
+                                 uint32_t max_rows)
+{
+    CY_CHECK(shapes || count == 0, CARRY_E_ARGUMENT, "graph shapes are NULL");
+    CY_CHECK(count <= MOST_GRAPHS, CARRY_E_ARGUMENT,
+             "%zu graph shapes; %u are the most at once", count, MOST_GRAPHS);
+    for (size_t i = 0; i < count; i++)
+        CY_CHECK(shapes[i].rows >= 1 && shapes[i].rows <= max_rows &&
+                     shapes[i].steps >= 1 && shapes[i].steps <= MOST_GRAPH_STEPS,
+                 CARRY_E_ARGUMENT,
+                 "graph shape %zu: %u rows of %u steps; rows can be 1 to %u (max_rows), "
+                 "steps 1 to %u",
+                 i, shapes[i].rows, shapes[i].steps, max_rows, MOST_GRAPH_STEPS);
+    return CARRY_OK;
+}
+
+static carry_status choose_limits(const carry_model *model,
                                   const carry_session_options *options, cy_limits *limits)
 {
+    const cy_graph *graph = model->graph;
     limits->threads = options->threads ? options->threads : cy_cpu_limit();
-    limits->max_rows = options->max_rows ? options->max_rows : DEFAULT_MAX_ROWS;
+    limits->max_rows =
+        options->max_rows ? options->max_rows : model->backend->default_max_rows;
+    limits->exact = options->exact != 0 || model->backend->always_exact;
+    limits->cuda_stream = options->cuda_stream;
+    limits->graphs = options->graphs;
+    limits->graph_count = options->graph_count;
+    CY_CHECK(options->exact <= 1, CARRY_E_ARGUMENT, "exact is %u; it can be 0 or 1",
+             options->exact);
     CY_CHECK(limits->threads <= MOST_THREADS, CARRY_E_ARGUMENT,
              "threads is %u; %u are the most", limits->threads, MOST_THREADS);
     CY_CHECK(limits->max_rows <= MOST_ROWS, CARRY_E_ARGUMENT,
              "max_rows is %u; %u are the most", limits->max_rows, MOST_ROWS);
+    CY_TRY(check_shapes(limits->graphs, limits->graph_count, limits->max_rows));
     limits->max_steps = 0;
     if (!graph->whole_sequence) return CARRY_OK;
     uint64_t steps = options->max_steps   ? options->max_steps
@@ -69,7 +95,7 @@ static carry_status open_session(carry_session **session, carry_model *model,
                                  const carry_session_options *options)
 {
     carry_session shape = {.model = model, .backend = model->backend};
-    CY_TRY(choose_limits(model->graph, options, &shape.limits));
+    CY_TRY(choose_limits(model, options, &shape.limits));
     size_t header = cy_round_up(sizeof shape);
     cy_carver carver = {.bytes = header};
     carve(&carver, &shape);
@@ -86,10 +112,9 @@ static carry_status open_session(carry_session **session, carry_model *model,
     cy_model_hold(model);
     *session = fresh;
 
-    size_t bytes = 0;
     CY_TRY(fresh->backend->session_open(model->device_model, &fresh->limits,
-                                        &fresh->device_session, &bytes));
-    fresh->workspace_bytes += bytes;
+                                        &fresh->device_session));
+    fresh->limits.graphs = NULL; /* the caller's */
     return cy_pool_open(&fresh->pool, fresh->backend, fresh->device_session,
                         model->graph->state_floats, options->max_states);
 }
@@ -118,15 +143,68 @@ void carry_session_close(carry_session **session)
     *session = NULL;
 }
 
-carry_status carry_session_get_info(const carry_session *session,
-                                    carry_session_info *info)
+carry_status carry_session_get_info(carry_session *session, carry_session_info *info)
 {
-    CY_CHECK(session, CARRY_E_ARGUMENT, "carry_session_get_info: session is NULL");
+    CY_TRY(cy_session_enter(session, "carry_session_get_info"));
+    cy_session_facts facts;
+    session->backend->session_facts(session->device_session, &facts);
     carry_session_info known = {.threads = session->limits.threads,
                                 .max_rows = session->limits.max_rows,
                                 .max_steps = session->limits.max_steps,
                                 .states = session->pool.open_count,
-                                .workspace_bytes = session->workspace_bytes,
-                                .pool_bytes = cy_pool_bytes(&session->pool)};
+                                .workspace_bytes =
+                                    session->workspace_bytes + facts.workspace_bytes,
+                                .pool_bytes = cy_pool_bytes(&session->pool),
+                                .exact = session->limits.exact,
+                                .graphs = facts.graphs,
+                                .graph_chunks = facts.graph_chunks,
+                                .plain_chunks = facts.plain_chunks,
+                                .dead = facts.dead};
+    cy_session_leave(session);
     return cy_sized_write(info, &known, sizeof known, "carry_session_info");
+}
+
+carry_status carry_session_warm(carry_session *session, const carry_graph_shape *shapes,
+                                size_t count)
+{
+    CY_TRY(cy_session_enter(session, "carry_session_warm"));
+    carry_status status = check_shapes(shapes, count, session->limits.max_rows);
+    if (status == CARRY_OK)
+        status = session->backend->session_warm(session->device_session, shapes, count);
+    cy_session_leave(session);
+    return status;
+}
+
+carry_status carry_session_wait(carry_session *session)
+{
+    CY_TRY(cy_session_enter(session, "carry_session_wait"));
+    carry_status status = session->backend->session_wait(session->device_session);
+    cy_session_leave(session);
+    return status;
+}
+
+static carry_status get_plan(carry_session *session, size_t layer, size_t rows,
+                             size_t steps, carry_plan_info *info)
+{
+    const cy_graph *graph = session->model->graph;
+    carry_plan_info known = {0};
+    CY_CHECK(layer < graph->node_count, CARRY_E_ARGUMENT, "layer %zu of %u", layer,
+             graph->node_count);
+    CY_CHECK(rows >= 1 && steps >= 1, CARRY_E_ARGUMENT,
+             "carry_session_get_plan: %zu rows of %zu steps; at least 1 of each", rows,
+             steps);
+    if (rows > session->limits.max_rows) rows = session->limits.max_rows;
+    known.algorithm =
+        session->backend->session_plan(session->device_session, (uint32_t)layer, rows,
+                                       steps, known.reason, sizeof known.reason);
+    return cy_sized_write(info, &known, sizeof known, "carry_plan_info");
+}
+
+carry_status carry_session_get_plan(carry_session *session, size_t layer, size_t rows,
+                                    size_t steps, carry_plan_info *info)
+{
+    CY_TRY(cy_session_enter(session, "carry_session_get_plan"));
+    carry_status status = get_plan(session, layer, rows, steps, info);
+    cy_session_leave(session);
+    return status;
 }

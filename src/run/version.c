@@ -1,5 +1,6 @@
-/* Codes, names and texts; what this build is. */
-#include "base/status.h"
+/* Codes, names and texts; what this build and this machine are. */
+#include "backend.h"
+#include "run/sized.h"
 
 #define TEXT2(x) #x
 #define TEXT(x)  TEXT2(x)
@@ -37,4 +38,11 @@ const char *carry_version(void)
 {
     return TEXT(CARRY_VERSION_MAJOR) "." TEXT(CARRY_VERSION_MINOR) "." TEXT(
         CARRY_VERSION_PATCH);
+}
+
+carry_status carry_device_get_info(size_t index, carry_device_info *info)
+{
+    carry_device_info known = {0};
+    CY_TRY(cy_device_at(index, &known));
+    return cy_sized_write(info, &known, sizeof known, "carry_device_info");
 }

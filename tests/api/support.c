@@ -73,10 +73,13 @@ size_t output_count(const rig *r, size_t rows, size_t steps, carry_mode mode)
 
 carry_status run_call(const rig *r, const call_spec *call)
 {
-    carry_array in = {sizeof in, (void *)call->x, r->ids ? CARRY_I32 : CARRY_F32,
-                      call->rows * call->max_steps * r->in * sizeof(float)};
+    carry_array in = {.size = sizeof in,
+                      .data = (void *)call->x,
+                      .dtype = r->ids ? CARRY_I32 : CARRY_F32,
+                      .bytes = call->rows * call->max_steps * r->in * sizeof(float)};
     size_t count = output_count(r, call->rows, call->max_steps, call->mode);
-    carry_array out = {sizeof out, call->y, CARRY_F32, count * sizeof(float)};
+    carry_array out = {
+        .size = sizeof out, .data = call->y, .bytes = count * sizeof(float)};
     carry_batch batch = {.size = sizeof batch,
                          .rows = call->rows,
                          .states = call->states,

@@ -1,5 +1,5 @@
 /* Against the float64 reference: ||error|| / ||y|| <= 1e-6 after 100 steps (20 for activations without
- * bound), random weights at Keras' default scale. States are held to the same. */
+ * bound, see check_wild), random weights at Keras' default scale. States are held to the same. */
 #include "support.h"
 #include "tests/kernels/oracle_f64.h"
 
@@ -110,16 +110,9 @@ Test(accuracy, whole_models)
     }
 }
 
-/* Steps after which to compare an LSTM with this activation. Of those without a bound 20, with two
- * exceptions that no float32 arithmetic could meet: e^c with c = e^... leaves the range of a double
- * after five steps, and log_softmax takes the difference of cells that grow with every step. */
-static size_t steps_for(cy_activation activation)
+static bool has_a_bound(cy_activation activation)
 {
     switch (activation) {
-    case CY_ACT_EXPONENTIAL:
-        return 3;
-    case CY_ACT_LOG_SOFTMAX:
-        return 10;
     case CY_ACT_TANH:
     case CY_ACT_SIGMOID:
     case CY_ACT_HARD_SIGMOID_02:
@@ -128,28 +121,83 @@ static size_t steps_for(cy_activation activation)
     case CY_ACT_SOFTSIGN:
     case CY_ACT_HARD_TANH:
     case CY_ACT_SOFTMAX:
-        return 100;
+        return true;
     default:
-        return 20;
+        return false;
     }
+}
+
+/* Two activations do not let float32 hold 1e-6 over 20 steps, or do not last 20 steps, whoever computes.
+ * Measured on these models (oracle_condition: the truth, computed in double, with inputs moved by one
+ * ulp and h and c stored in float32):
+ *
+ *                            true |y| after step             truth moves by  carry is off by
+ *   exponential              8.8e3 (4), beyond double (5)    6.6e-6 (4)      9.4e-7 (4)
+ *   recurrent exponential    9.3e3 (16), beyond double (17)  7.8e-6 (16)     7.5e-6 (16)
+ *   log_softmax              7.7e3 (20)                      7.8e-6 (20)     1.4e-6 (20)
+ *
+ * So these are compared after each of the 20 steps that is finite, with BOUND or, where the truth itself
+ * moves by more than that, with twice its move (gates and sums are rounded too). And they must leave the
+ * range of float32 where the truth does. */
+static void check_wild(const model_spec *spec, size_t steps, const char *what)
+{
+    cy_graph *graph = build_graph(spec);
+    rig r = rig_open(spec, NULL);
+    float *x = random_input(&r, 1, steps, spec->seed + 5);
+    size_t width = r.out, count = steps * width;
+    float *y = calloc(count, sizeof *y);
+    double *got = calloc(count, sizeof *got), *want = calloc(count, sizeof *want);
+    double *moved = calloc(steps, sizeof *moved);
+    OK(run_call(&r, &(call_spec){.rows = 1, .max_steps = steps, .x = x, .y = y}));
+    oracle_run(graph, x, steps, NULL, &want);
+    size_t lasted = steps;
+    for (size_t i = count; i-- > 0;) {
+        got[i] = y[i];
+        if (!isfinite(y[i])) lasted = i / width;
+    }
+    oracle_range range = oracle_float_range(graph, x, steps);
+    cr_expect(range.states <= lasted && lasted <= range.output,
+              "%s: finite for %zu steps, expected %zu to %zu", what, lasted, range.states,
+              range.output);
+    oracle_condition(graph, x, steps, want, moved);
+    for (size_t s = 0; s < lasted; s++) {
+        double error = oracle_distance(got, want, (s + 1) * width);
+        double bound = moved[s] > BOUND ? 2 * moved[s] : BOUND;
+        cr_expect(error <= bound, "%s: error %.3g over %zu steps, expected %.3g", what,
+                  error, s + 1, bound);
+    }
+    free(moved);
+    free(want);
+    free(got);
+    free(y);
+    free(x);
+    rig_close(&r);
+    cy_graph_close(&graph);
+}
+
+/* An LSTM with this activation: 100 steps, 20 without a bound. */
+static void check_lstm(const model_spec *spec, cy_activation activation, const char *what)
+{
+    if (activation == CY_ACT_EXPONENTIAL || activation == CY_ACT_LOG_SOFTMAX)
+        check_wild(spec, 20, what);
+    else check(spec, has_a_bound(activation) ? 100 : 20, what, OUTPUTS);
 }
 
 Test(accuracy, every_activation)
 {
     for (int a = 0; a < CY_ACT_COUNT; a++) {
         cy_activation activation = (cy_activation)a;
-        size_t steps = steps_for(activation);
         model_spec spec = {
             .features = 3,
             .seed = (uint64_t)a,
             .layers = {LSTM_ACT(12, SEQUENCES, activation, CY_ACT_SIGMOID)}};
         char what[64];
         snprintf(what, sizeof what, "activation %s", cy_activation_name(activation));
-        check(&spec, steps, what, OUTPUTS);
+        check_lstm(&spec, activation, what);
         spec.layers[0] = (layer_spec)LSTM_ACT(12, SEQUENCES, CY_ACT_TANH, activation);
         snprintf(what, sizeof what, "recurrent_activation %s",
                  cy_activation_name(activation));
-        check(&spec, steps, what, OUTPUTS);
+        check_lstm(&spec, activation, what);
         spec.layers[0] = (layer_spec)LSTM_LAYER(12, SEQUENCES);
         spec.layers[1] = (layer_spec)DENSE_LAYER(9, activation);
         snprintf(what, sizeof what, "Dense with %s", cy_activation_name(activation));

@@ -51,11 +51,13 @@ static void classic_close(classic *c)
 static void check_whole(classic *c, const char *name)
 {
     size_t rows = c->x.shape[0], steps = c->x.shape[1];
-    carry_array in = {sizeof in, c->x.data, CARRY_F32, c->x.count * sizeof(float)};
+    carry_array in = {
+        .size = sizeof in, .data = c->x.data, .bytes = c->x.count * sizeof(float)};
     carry_array out[3];
     for (size_t i = 0; i < c->outputs; i++) {
         size_t bytes = c->wanted[i].count * sizeof(float);
-        out[i] = (carry_array){sizeof *out, malloc(bytes), CARRY_F32, bytes};
+        out[i] =
+            (carry_array){.size = sizeof *out, .data = malloc(bytes), .bytes = bytes};
     }
     carry_batch batch = {.size = sizeof batch,
                          .rows = rows,
@@ -116,10 +118,11 @@ Test(classic, the_last_step_of_the_sequence_is_h_and_not_c)
 {
     classic c = classic_open("lstm5-sequences-state");
     float y[10], h[5], cell[5];
-    carry_array in = {sizeof in, c.x.data, CARRY_F32, c.x.count * sizeof(float)};
-    carry_array out[3] = {{sizeof *out, y, CARRY_F32, sizeof y},
-                          {sizeof *out, h, CARRY_F32, sizeof h},
-                          {sizeof *out, cell, CARRY_F32, sizeof cell}};
+    carry_array in = {
+        .size = sizeof in, .data = c.x.data, .bytes = c.x.count * sizeof(float)};
+    carry_array out[3] = {{.size = sizeof *out, .data = y, .bytes = sizeof y},
+                          {.size = sizeof *out, .data = h, .bytes = sizeof h},
+                          {.size = sizeof *out, .data = cell, .bytes = sizeof cell}};
     carry_batch batch = {.size = sizeof batch,
                          .rows = 1,
                          .max_steps = 2,

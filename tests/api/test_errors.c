@@ -2,6 +2,8 @@
 #define _POSIX_C_SOURCE 200809L
 #include "support.h"
 
+#include "run/session.h"
+
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -36,11 +38,14 @@ static void good_open(good *g, const model_spec *of)
     memcpy(g->x, x, ROWS * STEPS * g->r.in * sizeof *x);
     free(x);
     open_states(&g->r, g->states, ROWS);
-    g->in = (carry_array){sizeof g->in, g->x, g->r.ids ? CARRY_I32 : CARRY_F32,
-                          ROWS * STEPS * g->r.in * sizeof(float)};
-    g->out = (carry_array){sizeof g->out, g->y, CARRY_F32,
-                           output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) *
-                               sizeof(float)};
+    g->in = (carry_array){.size = sizeof g->in,
+                          .data = g->x,
+                          .dtype = g->r.ids ? CARRY_I32 : CARRY_F32,
+                          .bytes = ROWS * STEPS * g->r.in * sizeof(float)};
+    g->out = (carry_array){
+        .size = sizeof g->out,
+        .data = g->y,
+        .bytes = output_count(&g->r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof(float)};
     g->batch = (carry_batch){.size = sizeof g->batch,
                              .rows = ROWS,
                              .states = g->states,
@@ -341,6 +346,47 @@ Test(errors, a_cap_never_raises_the_instruction_set)
 }
 
 /* ---- two threads on one session ------------------------------------------------------------- */
+
+/* As if another thread were inside: every function on a session is refused, and changes nothing. */
+Test(errors, every_function_on_a_session_in_use_is_busy)
+{
+    good g;
+    good_open(&g, &spec);
+    carry_session *session = g.r.session;
+    carry_state other = {7}, first = g.states[0];
+    float values[5];
+    char block[64];
+    size_t bytes = 7;
+    carry_session_info info = {.size = sizeof info, .states = 77};
+    OK(cy_session_enter(session, "the test"));
+    FAILS(CARRY_E_BUSY, "carry_session_get_info", carry_session_get_info(session, &info));
+    FAILS(CARRY_E_BUSY, "carry_state_open", carry_state_open(session, &other));
+    cr_expect_eq(other.id, 0);
+    FAILS(CARRY_E_BUSY, "carry_state_close", carry_state_close(session, &g.states[0]));
+    FAILS(CARRY_E_BUSY, "carry_state_reset", carry_state_reset(session, first));
+    other.id = 7;
+    FAILS(CARRY_E_BUSY, "carry_state_copy", carry_state_copy(session, first, &other));
+    cr_expect_eq(other.id, 0);
+    FAILS(CARRY_E_BUSY, "carry_state_read",
+          carry_state_read(session, first, 0, values, 5));
+    FAILS(CARRY_E_BUSY, "carry_state_write",
+          carry_state_write(session, first, 0, g.x, 5));
+    FAILS(CARRY_E_BUSY, "carry_states_save",
+          carry_states_save(session, g.states, ROWS, NULL, block, sizeof block, &bytes));
+    FAILS(CARRY_E_BUSY, "carry_states_restore",
+          carry_states_restore(session, g.states, ROWS, NULL, g.before, g.bytes));
+    FAILS(CARRY_E_BUSY, "carry_run", carry_run(session, &g.batch));
+    cr_expect_eq(info.states, 77);
+    cy_session_leave(session);
+    OK(carry_session_get_info(session, &info));
+    cr_expect_eq(info.states, ROWS);
+    size_t now_bytes;
+    void *now = save(&g.r, g.states, ROWS, &now_bytes);
+    cr_assert_eq(now_bytes, g.bytes);
+    cr_expect(memcmp(now, g.before, g.bytes) == 0, "a refused call moved a state");
+    free(now);
+    good_close(&g);
+}
 
 typedef struct shared {
     rig r;

@@ -456,15 +456,18 @@ static void run_whatever_it_is(carry_model *model)
     carry_state states[ROWS] = {{0}};
     OK(carry_state_open(session, &states[0]));
     OK(carry_state_open(session, &states[1]));
-    carry_array in = {sizeof in, x, in_port.dtype,
-                      ROWS * STEPS * (size_t)in_port.width * sizeof(float)};
+    carry_array in = {.size = sizeof in,
+                      .data = x,
+                      .dtype = in_port.dtype,
+                      .bytes = ROWS * STEPS * (size_t)in_port.width * sizeof(float)};
     carry_array out[8];
     for (size_t i = 0; i < info.outputs; i++) {
         carry_port_info port = {.size = sizeof port};
         OK(carry_model_get_output(model, i, &port));
         size_t bytes =
             ROWS * (port.has_time ? STEPS : 1) * (size_t)port.width * sizeof(float);
-        out[i] = (carry_array){sizeof *out, y[i] = malloc(bytes), CARRY_F32, bytes};
+        out[i] = (carry_array){
+            .size = sizeof *out, .data = y[i] = malloc(bytes), .bytes = bytes};
     }
     carry_batch batch = {.size = sizeof batch,
                          .rows = ROWS,

@@ -78,15 +78,17 @@ static void check_call(golden *g, const json_t *call, double *worst)
                      g->name);
         size_t bytes =
             rows * (port.has_time ? steps : 1) * (size_t)port.width * sizeof(float);
-        outputs[i] = (carry_array){sizeof *outputs, malloc(bytes), CARRY_F32, bytes};
+        outputs[i] =
+            (carry_array){.size = sizeof *outputs, .data = malloc(bytes), .bytes = bytes};
     }
     cr_assert_eq(x.count, x.shape[0] * steps * g->r.in, "%s", g->name);
     cr_assert_eq(x.is_int, g->r.ids > 0, "%s", g->name);
     cr_assert_eq(x.shape[0] % rows, 0, "%s", g->name);
     for (size_t first = 0; first < x.shape[0]; first += rows) {
-        carry_array in = {sizeof in, (float *)x.data + first * steps * g->r.in,
-                          x.is_int ? CARRY_I32 : CARRY_F32,
-                          rows * steps * g->r.in * sizeof(float)};
+        carry_array in = {.size = sizeof in,
+                          .data = (float *)x.data + first * steps * g->r.in,
+                          .dtype = x.is_int ? CARRY_I32 : CARRY_F32,
+                          .bytes = rows * steps * g->r.in * sizeof(float)};
         carry_batch batch = {.size = sizeof batch,
                              .rows = rows,
                              .max_steps = steps,

@@ -110,11 +110,12 @@ Test(run, a_row_of_no_steps_is_untouched)
     float y[ROWS * STEPS * 3], h[ROWS * 4], c[ROWS * 4], z[ROWS * STEPS * 4];
     carry_state states[ROWS];
     open_states(&r, states, ROWS);
-    carry_array in = {sizeof in, x, CARRY_F32, sizeof(float) * ROWS * STEPS * 2};
-    carry_array out[4] = {{sizeof *out, y, CARRY_F32, sizeof y},
-                          {sizeof *out, h, CARRY_F32, sizeof h},
-                          {sizeof *out, c, CARRY_F32, sizeof c},
-                          {sizeof *out, z, CARRY_F32, sizeof z}};
+    carry_array in = {
+        .size = sizeof in, .data = x, .bytes = sizeof(float) * ROWS * STEPS * 2};
+    carry_array out[4] = {{.size = sizeof *out, .data = y, .bytes = sizeof y},
+                          {.size = sizeof *out, .data = h, .bytes = sizeof h},
+                          {.size = sizeof *out, .data = c, .bytes = sizeof c},
+                          {.size = sizeof *out, .data = z, .bytes = sizeof z}};
     carry_batch batch = {.size = sizeof batch,
                          .rows = ROWS,
                          .states = states,
@@ -162,11 +163,12 @@ Test(run, every_output_of_a_model_with_several)
         only[ROWS * 4];
     carry_state states[ROWS];
     open_states(&r, states, ROWS);
-    carry_array in = {sizeof in, x, CARRY_F32, sizeof(float) * ROWS * STEPS * 2};
-    carry_array out[4] = {{sizeof *out, y, CARRY_F32, sizeof y},
-                          {sizeof *out, h, CARRY_F32, sizeof h},
-                          {sizeof *out, c, CARRY_F32, sizeof c},
-                          {sizeof *out, z, CARRY_F32, sizeof z}};
+    carry_array in = {
+        .size = sizeof in, .data = x, .bytes = sizeof(float) * ROWS * STEPS * 2};
+    carry_array out[4] = {{.size = sizeof *out, .data = y, .bytes = sizeof y},
+                          {.size = sizeof *out, .data = h, .bytes = sizeof h},
+                          {.size = sizeof *out, .data = c, .bytes = sizeof c},
+                          {.size = sizeof *out, .data = z, .bytes = sizeof z}};
     carry_batch batch = {.size = sizeof batch,
                          .rows = ROWS,
                          .states = states,

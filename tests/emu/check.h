@@ -119,6 +119,10 @@ inline void every_site_matters(const std::vector<Scenario> &scenarios, unsigned 
         unsigned noticed, tried;
         std::string how;
     };
+    if (!emu::emulated) {
+        printf("no site dropped: not in emulation\n");
+        return;
+    }
     std::vector<Fate> fates;
     emu::Options before = emu::options;
     for (const Scenario &s : scenarios) {

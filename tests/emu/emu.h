@@ -93,6 +93,9 @@ bool droppable(Kind kind);
 /* Data races that TSan has reported in this process; 0 in other builds. */
 unsigned races();
 
+/* False where the tests run on a GPU (tests/gpu/on_device.cpp): one schedule, nothing to drop. */
+extern const bool emulated;
+
 /* How many threads a launch may have with a TSan context each; beyond it warps share one. */
 extern const unsigned tsan_threads_max;
 

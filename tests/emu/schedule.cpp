@@ -29,6 +29,7 @@ Machine *machine;
 __thread Thread *current __attribute__((tls_model("initial-exec")));
 /* libtsan has 255 slots for contexts; past them it drops history and misses races. */
 const unsigned tsan_threads_max = 240;
+const bool emulated = true;
 
 namespace
 {

@@ -26,6 +26,7 @@ struct Backend {
     float *table = nullptr, *out = nullptr, *result = nullptr;
     int *ids = nullptr;
     cy_cuda_row *rows = nullptr;
+    cy_cuda_port *ports = nullptr; /* of the ids and of the result */
     float *pinned = nullptr;
 };
 
@@ -44,6 +45,7 @@ cudaError_t backend_open(Backend *b)
         return e;
     if ((e = cudaMalloc((void **)&b->ids, ROWS * STEPS * sizeof(int)))) return e;
     if ((e = cudaMalloc((void **)&b->rows, ROWS * sizeof(cy_cuda_row)))) return e;
+    if ((e = cudaMalloc((void **)&b->ports, 2 * sizeof(cy_cuda_port)))) return e;
     return cudaHostAlloc((void **)&b->pinned, STEPS * ROWS * WIDTH * sizeof(float),
                          cudaHostAllocDefault);
 }
@@ -51,6 +53,7 @@ cudaError_t backend_open(Backend *b)
 void backend_close(Backend *b, Flaw flaw)
 {
     if (b->pinned) cudaFreeHost(b->pinned);
+    cudaFree(b->ports);
     cudaFree(b->rows);
     cudaFree(b->ids);
     cudaFree(b->result);
@@ -76,15 +79,19 @@ cudaError_t backend_run(Backend *b, const float *table, const int *ids,
     if ((e = cudaMemcpyAsync(b->rows, rows, ROWS * sizeof(cy_cuda_row),
                              cudaMemcpyHostToDevice, b->transfer)))
         return e;
+    const cy_cuda_port ports[] = {{b->ids, STEPS, 1, CY_CUDA_F32, 0},
+                                  {b->result, STEPS * WIDTH, WIDTH, CY_CUDA_F32, 0}};
+    if ((e = cudaMemcpyAsync(b->ports, ports, sizeof ports, cudaMemcpyHostToDevice,
+                             b->transfer)))
+        return e;
     if ((e = cudaEventRecord(b->arrived, b->transfer))) return e;
     if ((e = cudaMemsetAsync(b->result, 0, out_bytes, b->compute))) return e;
     if ((e = cudaStreamWaitEvent(b->compute, b->arrived, 0))) return e;
     cy_cuda_embedding embedding = {};
     embedding.rows = b->rows;
-    embedding.ids = b->ids;
+    embedding.port = b->ports;
     embedding.table = b->table;
     embedding.out = b->out;
-    embedding.ids_stride = STEPS;
     embedding.id_count = IDS;
     embedding.width = WIDTH;
     embedding.step_count = STEPS;
@@ -94,9 +101,7 @@ cudaError_t backend_run(Backend *b, const float *table, const int *ids,
     cy_cuda_dense_output dense = {};
     dense.rows = b->rows;
     dense.z = b->out;
-    dense.out = b->result;
-    dense.row_stride = STEPS * WIDTH;
-    dense.step_stride = WIDTH;
+    dense.port = b->ports + 1;
     dense.step_count = STEPS;
     dense.row_count = ROWS;
     dense.width = WIDTH;
@@ -167,8 +172,9 @@ void right_under_any_order()
     CHECK(wrong_in(Flaw::NONE, 32) == 0);
     CHECK(fake::open_handles() == 0 && fake::seen().misuses == 0);
     CHECK(fake::seen().launches == 2 && fake::seen().synchronisations == 1);
-    CHECK(fake::seen().bytes_to_device ==
-          IDS * WIDTH * 4 + ROWS * STEPS * 4 + ROWS * sizeof(cy_cuda_row));
+    CHECK(fake::seen().bytes_to_device == IDS * WIDTH * 4 + ROWS * STEPS * 4 +
+                                              ROWS * sizeof(cy_cuda_row) +
+                                              2 * sizeof(cy_cuda_port));
     CHECK(fake::seen().bytes_to_host == STEPS * ROWS * WIDTH * 4);
     CHECK(wrong_in(Flaw::NO_SYNCHRONISE, 32) > 0);
     CHECK(wrong_in(Flaw::NO_EVENT_WAIT, 32) > 0);
@@ -269,6 +275,9 @@ void graphs_replay()
         CHECK(!cudaHostAlloc((void **)&in, 16, 0) &&
               !cudaHostAlloc((void **)&out, 16, 0));
         CHECK(!cudaMalloc((void **)&device, 16));
+        cy_cuda_row one = {nullptr, nullptr, 1, 0, 0, 0}, *rows = nullptr;
+        CHECK(!cudaMalloc((void **)&rows, sizeof one) &&
+              !cudaMemcpy(rows, &one, sizeof one, cudaMemcpyHostToDevice));
         for (int i = 0; i < 4; i++)
             out[i] = 77;
 
@@ -276,8 +285,9 @@ void graphs_replay()
         CHECK(!cudaMemcpyAsync(device, in, 16, cudaMemcpyHostToDevice, stream));
         CHECK(!cudaEventRecord(fork, stream) && !cudaStreamWaitEvent(other, fork, 0));
         cy_cuda_dense_output dense = {};
+        dense.rows = rows;
         dense.z = dense.out = device;
-        dense.row_stride = dense.width = 4;
+        dense.width = 4;
         dense.step_count = dense.row_count = 1;
         dense.activation = CY_ACT_RELU;
         CHECK(!cy_cuda_dense_output_launch(&dense, other));
@@ -296,7 +306,7 @@ void graphs_replay()
                 CHECK(out[i] == (i % 2 ? 0 : (float)(replay * 10 + i)));
         }
         CHECK(fake::seen().launches == 3 && fake::seen().graph_launches == 3);
-        CHECK(!cudaGraphExecDestroy(executable) && !cudaFree(device));
+        CHECK(!cudaGraphExecDestroy(executable) && !cudaFree(device) && !cudaFree(rows));
         CHECK(!cudaFreeHost(in) && !cudaFreeHost(out));
         CHECK(!cudaEventDestroy(fork) && !cudaEventDestroy(join));
         CHECK(!cudaStreamDestroy(stream) && !cudaStreamDestroy(other));

@@ -5,6 +5,6 @@
 int main(void)
 {
     carry_batch batch = {sizeof(carry_batch), 0, 0, 0, 0, 0, 0, 0, 0, 0,
-                         CARRY_STEPS_ALL,     0};
+                         CARRY_STEPS_ALL,     0, 0};
     return batch.mode == CARRY_STEPS_ALL ? CARRY_OK : CARRY_E_ARGUMENT;
 }

@@ -34,6 +34,7 @@ void check_activations(const subject *s);
 /* check_graphs.c: the backend, whole graphs against the oracle and against themselves. */
 void check_accuracy(const subject *s);
 void check_operations(const subject *s);
+void check_pairs(const subject *s);
 void check_company(const subject *s);
 void check_cuts(const subject *s);
 void check_capacity(const subject *s);

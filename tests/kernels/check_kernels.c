@@ -31,6 +31,7 @@ static const struct check {
     {"activations", check_activations},
     {"graph: accuracy", check_accuracy},
     {"graph: operations", check_operations},
+    {"graph: activations", check_pairs},
     {"same bits: company", check_company},
     {"same bits: cuts", check_cuts},
     {"same bits: capacity", check_capacity},

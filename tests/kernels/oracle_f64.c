@@ -1,6 +1,8 @@
 #include "oracle_f64.h"
 
+#include <float.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -211,4 +213,64 @@ void oracle_run(const cy_graph *graph, const void *input, size_t steps, double *
     for (uint32_t n = 0; n < graph->node_count; n++)
         free(y[n]), free(h[n]), free(c[n]);
     free(y), free(h), free(c), free(x0);
+}
+
+/* ---- what float32 can and cannot do --------------------------------------------------------- */
+
+static bool fits_float(const double *values, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!(fabs(values[i]) <= FLT_MAX)) return false; /* nor a NaN */
+    return true;
+}
+
+oracle_range oracle_float_range(const cy_graph *graph, const float *input, size_t steps)
+{
+    size_t width = cy_graph_width(graph, graph->outputs[0]);
+    double *state = zeros(graph->state_floats), *y = zeros(width), *outputs[8] = {y};
+    oracle_range range = {0, 0};
+    for (size_t s = 0; s < steps; s++) {
+        oracle_run(graph, input + s * graph->input.width, 1, state, outputs);
+        if (range.output == s) range.output += fits_float(y, width);
+        if (range.states == s) range.states += fits_float(state, graph->state_floats);
+    }
+    free(y), free(state);
+    return range;
+}
+
+double oracle_distance(const double *a, const double *b, size_t n)
+{
+    double error = 0, size = 0;
+    for (size_t i = 0; i < n; i++) {
+        error += (a[i] - b[i]) * (a[i] - b[i]);
+        size += b[i] * b[i];
+    }
+    return sqrt(size > 0 ? error / size : error);
+}
+
+void oracle_condition(const cy_graph *graph, const float *input, size_t steps,
+                      const double *truth, double *moved)
+{
+    size_t in = graph->input.width, width = cy_graph_width(graph, graph->outputs[0]);
+    double *y = zeros(steps * width), *state = zeros(graph->state_floats);
+    float *x = zeros(in);
+    for (size_t s = 0; s < steps; s++)
+        moved[s] = 0;
+    uint32_t coin = 1;
+    for (int run = 0; run < 32; run++) {
+        memset(state, 0, graph->state_floats * sizeof *state);
+        for (size_t s = 0; s < steps; s++) {
+            double *outputs[8] = {y + s * width};
+            for (size_t i = 0; i < in; i++) {
+                coin = coin * 1664525 + 1013904223;
+                x[i] = nextafterf(input[s * in + i], coin >> 31 ? INFINITY : -INFINITY);
+            }
+            oracle_run(graph, x, 1, state, outputs);
+            for (size_t k = 0; k < graph->state_floats; k++)
+                state[k] = (float)state[k];
+            double distance = oracle_distance(y, truth, (s + 1) * width);
+            if (!(distance <= moved[s])) moved[s] = isnan(distance) ? INFINITY : distance;
+        }
+    }
+    free(x), free(state), free(y);
 }

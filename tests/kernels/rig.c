@@ -28,10 +28,11 @@ static void must(carry_status status)
 rig rig_open(cy_graph *graph, const cy_cpu_kernels *kernels, uint32_t threads,
              uint32_t max_rows, uint32_t max_steps)
 {
-    rig r = {.graph = graph, .limits = {threads, max_rows, max_steps}};
-    size_t bytes;
+    rig r = {
+        .graph = graph,
+        .limits = {.threads = threads, .max_rows = max_rows, .max_steps = max_steps}};
     must(cy_cpu_model_open(graph, kernels, &r.model));
-    must(cy_backend_cpu.session_open(r.model, &r.limits, &r.session, &bytes));
+    must(cy_backend_cpu.session_open(r.model, &r.limits, &r.session));
     return r;
 }
 
@@ -117,7 +118,8 @@ void batch_describe(const batch *b, const cy_graph *graph, cy_row *rows,
                              .index = (uint32_t)i};
     for (size_t o = 0; o < b->output_count; o++)
         outputs[o] = (cy_run_output){
-            b->outputs[o], b->all_steps && cy_graph_has_time(graph, graph->outputs[o])};
+            .data = b->outputs[o],
+            .all_steps = b->all_steps && cy_graph_has_time(graph, graph->outputs[o])};
     *run = (cy_run){.rows = rows,
                     .row_count = (uint32_t)b->rows,
                     .max_steps = b->max_steps,

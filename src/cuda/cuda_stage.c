@@ -1,0 +1,333 @@
+#include "cuda/cuda_stage.h"
+
+#include "base/mem.h"
+#include "cuda/cuda_error.h"
+
+#include <string.h>
+
+static size_t dtype_bytes(carry_dtype dtype)
+{
+    return dtype == CARRY_F16 || dtype == CARRY_BF16 ? 2 : 4;
+}
+
+static cy_cuda_type type_of(carry_dtype dtype)
+{
+    return dtype == CARRY_F16    ? CY_CUDA_F16
+           : dtype == CARRY_BF16 ? CY_CUDA_BF16
+                                 : CY_CUDA_F32;
+}
+
+static size_t width_of(const cy_cuda_call *call, uint32_t output)
+{
+    const cy_graph *graph = call->session->model->graph;
+    return cy_graph_width(graph, graph->outputs[output]);
+}
+
+static cy_cuda_staging *staging_of(cy_cuda_staging *pair, const cy_cuda_span *span)
+{
+    return &pair[span->number % 2];
+}
+
+/* The caller's memory is used as it lies when the device can reach it. */
+static bool is_staged(carry_place place)
+{
+    return place != CARRY_DEVICE;
+}
+
+/* ---- input ---------------------------------------------------------------------------------- */
+
+/* [all_rows][steps][width] from the caller's array; steps that a row does not have are not read. */
+static void fill_input(const cy_cuda_call *call, const cy_cuda_span *span, float *to)
+{
+    const cy_run *run = call->run;
+    size_t width = call->session->model->graph->input.width, steps = span->chunk.steps;
+    for (unsigned r = 0; r < span->chunk.rows; r++) {
+        const cy_row *row = &run->rows[r];
+        size_t left = row->steps - span->first_step, count = left < steps ? left : steps;
+        memcpy(to + (row->index - run->first_row) * steps * width,
+               (const float *)run->input +
+                   (row->index * run->max_steps + span->first_step) * width,
+               count * width * sizeof *to);
+    }
+}
+
+/* A large input: through a staging buffer, beside what the kernels are still doing. */
+static carry_status copy_input(const cy_cuda_call *call, const cy_cuda_span *span,
+                               size_t bytes)
+{
+    cy_cuda_session *s = call->session;
+    const cy_run *run = call->run;
+    cy_cuda_staging *staging = staging_of(s->in, span);
+    size_t step_bytes = s->model->graph->input.width * sizeof(float);
+    size_t pitch = span->chunk.steps * step_bytes;
+    if (!call->one_chunk)
+        CY_CUDA_TRY(cudaStreamWaitEvent(call->in, staging->free, 0),
+                    "waiting for a staging buffer");
+    if (run->input_place == CARRY_HOST) {
+        CY_CUDA_TRY(cudaEventSynchronize(staging->copied),
+                    "waiting for the copy of an earlier input");
+        fill_input(call, span, (float *)(void *)staging->pinned);
+        CY_CUDA_TRY(cudaMemcpyAsync(staging->device, staging->pinned, bytes,
+                                    cudaMemcpyHostToDevice, call->in),
+                    "copying the input to the device");
+    } else {
+        const unsigned char *from =
+            (const unsigned char *)run->input +
+            (run->first_row * run->max_steps + span->first_step) * step_bytes;
+        size_t have = run->max_steps - span->first_step;
+        size_t row_bytes =
+            (have < span->chunk.steps ? have : span->chunk.steps) * step_bytes;
+        CY_CUDA_TRY(cudaMemcpy2DAsync(staging->device, pitch, from,
+                                      run->max_steps * step_bytes, row_bytes,
+                                      span->chunk.all_rows, cudaMemcpyHostToDevice,
+                                      call->in),
+                    "copying the input to the device");
+    }
+    CY_CUDA_TRY(cudaEventRecord(staging->copied, call->in), "marking a copy");
+    if (!call->one_chunk)
+        CY_CUDA_TRY(cudaStreamWaitEvent(s->cuda_stream, staging->copied, 0),
+                    "waiting for the input");
+    return CARRY_OK;
+}
+
+/* Where the kernels find the input; *inline_bytes of it travel in the block, before the ports. */
+static carry_status stage_input(const cy_cuda_call *call, const cy_cuda_span *span,
+                                unsigned char *pinned, cy_cuda_port *port,
+                                size_t *inline_bytes)
+{
+    cy_cuda_session *s = call->session;
+    const cy_run *run = call->run;
+    size_t width = s->model->graph->input.width;
+    *inline_bytes = 0;
+    *port = (cy_cuda_port){.type = type_of(run->input_dtype),
+                           .row_stride = run->max_steps * width,
+                           .step_stride = width};
+    if (!is_staged(run->input_place)) {
+        port->data = (unsigned char *)run->input +
+                     (run->first_row * run->max_steps + span->first_step) * width *
+                         dtype_bytes(run->input_dtype);
+        return CARRY_OK;
+    }
+    port->row_stride = span->chunk.steps * width;
+    size_t bytes =
+        (size_t)span->chunk.all_rows * span->chunk.steps * width * sizeof(float);
+    if (run->input_place == CARRY_HOST && bytes <= s->inline_bytes) {
+        size_t at = s->inline_bytes - cy_round_up(bytes);
+        fill_input(call, span, (float *)(void *)(pinned + at));
+        port->data = s->block + at;
+        *inline_bytes = s->inline_bytes - at;
+        return CARRY_OK;
+    }
+    port->data = staging_of(s->in, span)->device;
+    return span->chunk.rows > 0 ? copy_input(call, span, bytes) : CARRY_OK;
+}
+
+/* ---- outputs -------------------------------------------------------------------------------- */
+
+/* Bytes of an output in a staging buffer: of one chunk with every step, or of the call. */
+static size_t staged_bytes(const cy_cuda_call *call, const cy_cuda_span *span, uint32_t o)
+{
+    size_t steps = call->run->outputs[o].all_steps ? span->chunk.steps : 1;
+    return (size_t)call->run->row_count * steps * width_of(call, o) * sizeof(float);
+}
+
+/* Places the outputs in their staging buffers: first those that are copied to ordinary host memory, so that one
+ * copy takes them all, then the rest; those that nobody wants are there too, since a graph writes them. Returns
+ * how many bytes the first ones take. */
+static size_t place_outputs(const cy_cuda_call *call, const cy_cuda_span *span,
+                            bool every_step)
+{
+    size_t offset = 0, for_host = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (uint32_t o = 0; o < call->session->model->graph->output_count; o++) {
+            const cy_run_output *output = &call->run->outputs[o];
+            bool first = output->data && output->place == CARRY_HOST;
+            if (output->all_steps != every_step || first != (pass == 0)) continue;
+            call->session->out_offset[o] = offset;
+            offset += staged_bytes(call, span, o);
+        }
+        if (pass == 0) for_host = offset;
+    }
+    return for_host;
+}
+
+static void fill_output_port(const cy_cuda_call *call, const cy_cuda_span *span,
+                             uint32_t o, cy_cuda_port *port)
+{
+    cy_cuda_session *s = call->session;
+    const cy_run *run = call->run;
+    const cy_run_output *output = &run->outputs[o];
+    size_t width = width_of(call, o);
+    bool staged = !output->data || is_staged(output->place);
+    size_t steps = !output->all_steps ? 1 : staged ? span->chunk.steps : run->max_steps;
+    *port = (cy_cuda_port){.row_stride = steps * width, .step_stride = width};
+    if (staged) {
+        cy_cuda_staging *staging =
+            output->all_steps ? staging_of(s->out, span) : &s->at_end;
+        port->data = staging->device + s->out_offset[o];
+        return;
+    }
+    size_t first = output->all_steps ? span->first_step : 0;
+    port->type = type_of(output->dtype);
+    port->data = (unsigned char *)output->data +
+                 (run->first_row * steps + first) * width * dtype_bytes(output->dtype);
+}
+
+/* ---- the block ------------------------------------------------------------------------------ */
+
+static void fill_rows(const cy_cuda_call *call, const cy_cuda_span *span,
+                      cy_cuda_row *rows)
+{
+    const cy_run *run = call->run;
+    for (unsigned r = 0; r < span->block_rows; r++) {
+        if (r >= run->row_count) {
+            rows[r] = (cy_cuda_row){.flags = CY_CUDA_ROW_ABSENT};
+            continue;
+        }
+        const cy_row *row = &run->rows[r];
+        size_t first = span->first_step;
+        rows[r] = (cy_cuda_row){
+            .read = row->read,
+            .write = row->write,
+            .steps = row->steps > first ? (unsigned)(row->steps - first) : 0,
+            .index = row->index - run->first_row,
+            .flags = first > 0 && row->steps > 0 ? CY_CUDA_ROW_CONTINUES : 0};
+    }
+}
+
+carry_status cy_cuda_stage_in(const cy_cuda_call *call, const cy_cuda_span *span)
+{
+    cy_cuda_session *s = call->session;
+    cy_cuda_block *slot = &s->ring[s->ring_turn++ % CY_CUDA_RING];
+    CY_CUDA_TRY(cudaEventSynchronize(slot->copied), "waiting for an earlier block");
+    size_t ports_at = s->inline_bytes;
+    size_t rows_at = (size_t)((unsigned char *)s->rows - s->block), inline_bytes;
+    cy_cuda_port *ports = (cy_cuda_port *)(void *)(slot->pinned + ports_at);
+    place_outputs(call, span, true);
+    if (span->number == 0) place_outputs(call, span, false);
+    CY_TRY(stage_input(call, span, slot->pinned, &ports[0], &inline_bytes));
+    for (uint32_t o = 0; o < s->model->graph->output_count; o++)
+        fill_output_port(call, span, o, &ports[1 + o]);
+    fill_rows(call, span, (cy_cuda_row *)(void *)(slot->pinned + rows_at));
+    size_t begin = ports_at - inline_bytes;
+    size_t end = rows_at + span->block_rows * sizeof(cy_cuda_row);
+    CY_CUDA_TRY(cudaMemcpyAsync(s->block + begin, slot->pinned + begin, end - begin,
+                                cudaMemcpyHostToDevice, s->cuda_stream),
+                "copying a block to the device");
+    CY_CUDA_TRY(cudaEventRecord(slot->copied, s->cuda_stream), "marking a block");
+    if (!call->one_chunk)
+        CY_CUDA_TRY(
+            cudaStreamWaitEvent(s->cuda_stream, staging_of(s->out, span)->copied, 0),
+            "waiting for the copy of earlier outputs");
+    return CARRY_OK;
+}
+
+/* ---- the way back --------------------------------------------------------------------------- */
+
+/* An output in pinned memory of the caller's: straight there. */
+static carry_status copy_to_caller(const cy_cuda_call *call, const cy_cuda_span *span,
+                                   uint32_t o)
+{
+    const cy_run *run = call->run;
+    const cy_run_output *output = &run->outputs[o];
+    size_t step_bytes = width_of(call, o) * sizeof(float);
+    size_t steps = output->all_steps ? span->chunk.steps : 1;
+    size_t pitch = (output->all_steps ? run->max_steps : 1) * step_bytes;
+    size_t first = output->all_steps ? span->first_step : 0;
+    size_t have = (output->all_steps ? run->max_steps : 1) - first;
+    cy_cuda_staging *staging =
+        output->all_steps ? staging_of(call->session->out, span) : &call->session->at_end;
+    cudaStream_t stream = output->all_steps ? call->out : call->session->cuda_stream;
+    CY_CUDA_TRY(cudaMemcpy2DAsync((unsigned char *)output->data + run->first_row * pitch +
+                                      first * step_bytes,
+                                  pitch, staging->device + call->session->out_offset[o],
+                                  steps * step_bytes,
+                                  (have < steps ? have : steps) * step_bytes,
+                                  run->row_count, cudaMemcpyDeviceToHost, stream),
+                "copying an output to the host");
+    return CARRY_OK;
+}
+
+static carry_status copy_outputs(const cy_cuda_call *call, const cy_cuda_span *span,
+                                 bool every_step, cudaStream_t stream,
+                                 cy_cuda_staging *staging)
+{
+    size_t for_host = place_outputs(call, span, every_step);
+    if (for_host > 0)
+        CY_CUDA_TRY(cudaMemcpyAsync(staging->pinned, staging->device, for_host,
+                                    cudaMemcpyDeviceToHost, stream),
+                    "copying the outputs to the host");
+    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++) {
+        const cy_run_output *output = &call->run->outputs[o];
+        if (output->data && output->place == CARRY_PINNED &&
+            output->all_steps == every_step)
+            CY_TRY(copy_to_caller(call, span, o));
+    }
+    return CARRY_OK;
+}
+
+carry_status cy_cuda_stage_out(const cy_cuda_call *call, const cy_cuda_span *span)
+{
+    cy_cuda_session *s = call->session;
+    cy_cuda_staging *in = staging_of(s->in, span), *out = staging_of(s->out, span);
+    if (!call->one_chunk) {
+        CY_CUDA_TRY(cudaEventRecord(in->free, s->cuda_stream), "marking a chunk");
+        CY_CUDA_TRY(cudaStreamWaitEvent(call->out, in->free, 0), "waiting for a chunk");
+    }
+    CY_TRY(copy_outputs(call, span, true, call->out, out));
+    CY_CUDA_TRY(cudaEventRecord(out->copied, call->out), "marking a copy");
+    return CARRY_OK;
+}
+
+carry_status cy_cuda_stage_finish(const cy_cuda_call *call, const cy_cuda_span *span)
+{
+    const cy_run *run = call->run;
+    cy_cuda_staging *staging = staging_of(call->session->out, span);
+    if (place_outputs(call, span, true) == 0)
+        return CARRY_OK; /* nothing for host memory */
+    CY_CUDA_TRY(cudaEventSynchronize(staging->copied), "waiting for the outputs");
+    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++) {
+        const cy_run_output *output = &run->outputs[o];
+        if (!output->data || output->place != CARRY_HOST || !output->all_steps) continue;
+        size_t width = width_of(call, o), steps = span->chunk.steps;
+        size_t have = run->max_steps - span->first_step;
+        const float *from =
+            (const float *)(const void *)(staging->pinned + call->session->out_offset[o]);
+        float *to = (float *)output->data +
+                    (run->first_row * run->max_steps + span->first_step) * width;
+        for (size_t i = 0; i < run->row_count; i++)
+            memcpy(to + i * run->max_steps * width, from + i * steps * width,
+                   (have < steps ? have : steps) * width * sizeof *to);
+    }
+    return CARRY_OK;
+}
+
+carry_status cy_cuda_stage_end(const cy_cuda_call *call)
+{
+    static const cy_cuda_span none = {0};
+    return copy_outputs(call, &none, false, call->session->cuda_stream,
+                        &call->session->at_end);
+}
+
+void cy_cuda_stage_finish_end(const cy_cuda_call *call)
+{
+    static const cy_cuda_span none = {0};
+    const cy_run *run = call->run;
+    place_outputs(call, &none, false);
+    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++) {
+        const cy_run_output *output = &run->outputs[o];
+        size_t width = width_of(call, o);
+        if (!output->data || output->place != CARRY_HOST) continue;
+        float *to = (float *)output->data +
+                    run->first_row * (output->all_steps ? run->max_steps : 1) * width;
+        if (!output->all_steps) {
+            memcpy(to, call->session->at_end.pinned + call->session->out_offset[o],
+                   run->row_count * width * sizeof *to);
+            continue;
+        }
+        size_t rest = run->max_steps - call->total_steps;
+        for (size_t i = 0; i < run->row_count; i++)
+            memset(to + (i * run->max_steps + call->total_steps) * width, 0,
+                   rest * width * sizeof *to);
+    }
+}

@@ -1,0 +1,222 @@
+/* gather, embedding and scatter, all types and both directions, against plain loops under many schedules; they
+ * compute nothing, so results are exact, and every number outside stays what it was. */
+#include "kernel_data.h"
+
+using namespace check;
+
+namespace
+{
+
+const unsigned STEPS = 4;
+
+/* What a row's step becomes: the step of the caller's, backwards or not. */
+unsigned turned(unsigned backwards, unsigned steps, unsigned step)
+{
+    return backwards ? steps - 1 - step : step;
+}
+
+bool gather_good_as(cy_cuda_type in_type, cy_cuda_type out_type, unsigned width,
+                    unsigned backwards)
+{
+    std::vector<cy_cuda_row> rows = plain_rows({STEPS, 0, 2, backwards ? STEPS : 9, 1});
+    const unsigned row_count = (unsigned)rows.size(), all = STEPS * row_count * width;
+    CallersArray array(in_type, row_count, STEPS, width);
+    array.fill(3);
+    Numbers packed(in_type, random_floats(all, 4, -2, 2));
+    for (const cy_cuda_port *port :
+         {(const cy_cuda_port *)nullptr, (const cy_cuda_port *)&array.port}) {
+        Numbers out(out_type, all);
+        cy_cuda_gather gather = {};
+        gather.rows = rows.data();
+        gather.port = port;
+        gather.in = port ? nullptr : packed.data();
+        gather.out = out.data();
+        gather.step_count = STEPS;
+        gather.row_count = row_count;
+        gather.width = width;
+        gather.backwards = backwards;
+        gather.in_type = in_type;
+        gather.out_type = out_type;
+        if (cy_cuda_gather_launch(&gather, nullptr)) return WRONG;
+        for (unsigned s = 0; s < STEPS; s++)
+            for (unsigned r = 0; r < row_count; r++)
+                for (unsigned i = 0; i < width; i++) {
+                    float expected = 0;
+                    if (s < rows[r].steps) {
+                        unsigned from = turned(backwards, rows[r].steps, s);
+                        expected = port ? array.at(rows[r].index, from, i)
+                                        : packed.at((from * row_count + r) * width + i);
+                    }
+                    if (!same_bits(out.at((s * row_count + r) * width + i),
+                                   rounded(out_type, expected)))
+                        return WRONG;
+                }
+    }
+    return true;
+}
+
+bool gather_good()
+{
+    for (cy_cuda_type in_type : all_types)
+        for (cy_cuda_type out_type : all_types)
+            if (!gather_good_as(in_type, out_type, 7, out_type == CY_CUDA_F16))
+                return false;
+    return gather_good_as(CY_CUDA_F32, CY_CUDA_F32, 1, 0) &&
+           gather_good_as(CY_CUDA_F32, CY_CUDA_F32, 1, 1) &&
+           gather_good_as(CY_CUDA_BF16, CY_CUDA_F32, 130, 1);
+}
+
+bool embedding_good_as(cy_cuda_type type, unsigned width, unsigned backwards)
+{
+    const unsigned id_count = 6, row_count = 3, gap = 5;
+    std::vector<float> table = random_floats(id_count * width, 6, -1, 1);
+    std::vector<cy_cuda_row> rows = plain_rows({1, 0, 3});
+    /* Rows 0 and 1 rest after 1 and 0 steps; what they would read is far outside. */
+    const int far = 1 << 30;
+    std::vector<int> ids = {0,   5,   -1,  far, far, /* row 2 */
+                            far, far, far, far, far, /* row 1 */
+                            2,   far, far};          /* row 0 */
+    cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, 0};
+    Numbers out(type, 3 * row_count * width);
+    unsigned bad = 0;
+    cy_cuda_embedding embedding = {};
+    embedding.rows = rows.data();
+    embedding.port = &port;
+    embedding.table = table.data();
+    embedding.out = out.data();
+    embedding.bad_ids = backwards ? nullptr : &bad;
+    embedding.id_count = id_count;
+    embedding.width = width;
+    embedding.step_count = 3;
+    embedding.row_count = row_count;
+    embedding.backwards = backwards;
+    embedding.out_type = type;
+    if (cy_cuda_embedding_launch(&embedding, nullptr)) return WRONG;
+    for (unsigned s = 0; s < 3; s++)
+        for (unsigned r = 0; r < row_count; r++)
+            for (unsigned i = 0; i < width; i++) {
+                float got = out.at((s * row_count + r) * width + i);
+                if (s >= rows[r].steps) {
+                    if (!same_bits(got, 0)) return WRONG;
+                    continue;
+                }
+                int id = ids[rows[r].index * gap + turned(backwards, rows[r].steps, s)];
+                if (id < 0 ? !isnan(got)
+                           : got != rounded(type, table[(unsigned)id * width + i]))
+                    return WRONG;
+            }
+    return bad == !backwards ? true : WRONG;
+}
+
+bool embedding_good()
+{
+    for (cy_cuda_type type : all_types)
+        if (!embedding_good_as(type, 45, 0) || !embedding_good_as(type, 32, 1))
+            return false;
+    return embedding_good_as(CY_CUDA_F32, 1, 0);
+}
+
+/* Rows that end, go on, rest from the start and rest since the chunk before. */
+std::vector<cy_cuda_row> leaving_rows(const std::vector<float> &state)
+{
+    std::vector<cy_cuda_row> rows = plain_rows({STEPS, 0, 1, 9, 0, 2, 0, 0});
+    rows[7].flags = CY_CUDA_ROW_ABSENT;
+    rows[4].flags = rows[5].flags = CY_CUDA_ROW_CONTINUES;
+    rows[5].read = rows[6].read = rows[4].read = state.data();
+    return rows;
+}
+
+bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type type,
+                     unsigned width, size_t state_offset)
+{
+    std::vector<float> state = random_floats(2 * width + 3, 8, -2, 2);
+    std::vector<cy_cuda_row> rows = leaving_rows(state);
+    const unsigned row_count = (unsigned)rows.size();
+    const unsigned in_rows = which == CY_CUDA_AFTER ? row_count : row_count - 2;
+    const unsigned steps_in = which == CY_CUDA_AFTER ? 1 : STEPS;
+    const unsigned steps_out = which == CY_CUDA_EVERY_STEP ? STEPS : 1;
+    Numbers in(in_type, random_floats(steps_in * in_rows * width, 9, -2, 2));
+    CallersArray out(type, row_count, STEPS, width);
+    cy_cuda_scatter scatter = {};
+    scatter.rows = rows.data();
+    scatter.in = in.data();
+    scatter.port = &out.port;
+    scatter.state_offset = state_offset;
+    scatter.step_count = STEPS;
+    scatter.row_count = row_count;
+    scatter.in_row_count = in_rows;
+    scatter.width = width;
+    scatter.in_type = in_type;
+    scatter.which = which;
+    if (cy_cuda_scatter_launch(&scatter, nullptr)) return WRONG;
+    size_t written = 0;
+    for (unsigned s = 0; s < steps_out; s++)
+        for (unsigned r = 0; r < row_count; r++) {
+            const cy_cuda_row &row = rows[r];
+            bool continues = row.flags & CY_CUDA_ROW_CONTINUES;
+            if (row.flags & CY_CUDA_ROW_ABSENT) continue;
+            if (which == CY_CUDA_LAST_STEP &&
+                (row.steps > STEPS || (row.steps == 0 && continues)))
+                continue;
+            for (unsigned i = 0; i < width; i++, written++) {
+                float expected = 0;
+                if (which == CY_CUDA_EVERY_STEP) {
+                    if (s < row.steps) expected = in.at((s * in_rows + r) * width + i);
+                } else if (which == CY_CUDA_LAST_STEP) {
+                    if (row.steps)
+                        expected = in.at(((row.steps - 1) * in_rows + r) * width + i);
+                } else if (continues || row.steps > 0) {
+                    expected = in.at(r * width + i);
+                } else if (row.read && state_offset != CY_CUDA_NO_STATE) {
+                    expected = state[state_offset + i];
+                }
+                if (!same_bits(out.at(row.index, s, i), rounded(type, expected)))
+                    return WRONG;
+            }
+        }
+    return out.numbers.touched() == written ? true : WRONG;
+}
+
+bool scatter_good()
+{
+    for (cy_cuda_which which : {CY_CUDA_EVERY_STEP, CY_CUDA_LAST_STEP, CY_CUDA_AFTER}) {
+        for (cy_cuda_type in_type : all_types)
+            for (cy_cuda_type type : all_types)
+                if (!scatter_good_as(which, in_type, type, 9, 4)) return false;
+        if (!scatter_good_as(which, CY_CUDA_F32, CY_CUDA_F32, 1, CY_CUDA_NO_STATE))
+            return false;
+        if (!scatter_good_as(which, CY_CUDA_BF16, CY_CUDA_F32, 131, 0)) return false;
+    }
+    return true;
+}
+
+void sizes_refused()
+{
+    cy_cuda_gather gather = {};
+    gather.step_count = gather.row_count = 1u << 15;
+    gather.width = 2;
+    CHECK(cy_cuda_gather_launch(&gather, nullptr) == cudaErrorInvalidValue);
+    cy_cuda_embedding embedding = {};
+    embedding.step_count = embedding.row_count = 1u << 15;
+    embedding.width = 2;
+    CHECK(cy_cuda_embedding_launch(&embedding, nullptr) == cudaErrorInvalidValue);
+    cy_cuda_scatter scatter = {};
+    scatter.step_count = scatter.row_count = scatter.in_row_count = 1u << 15;
+    scatter.width = 2;
+    for (cy_cuda_which which : {CY_CUDA_EVERY_STEP, CY_CUDA_LAST_STEP}) {
+        scatter.which = which;
+        CHECK(cy_cuda_scatter_launch(&scatter, nullptr) == cudaErrorInvalidValue);
+    }
+}
+
+} // namespace
+
+int main()
+{
+    under_schedules({{"gather", gather_good},
+                     {"embedding", embedding_good},
+                     {"scatter", scatter_good}},
+                    8);
+    sizes_refused();
+    return summary();
+}
