@@ -3,7 +3,7 @@
 #include "check.h"
 #include "fake.h"
 
-#include "kernels/cuda/cuda_kernels.h"
+#include "relu_kernel.h"
 
 #include <atomic>
 #include <thread>
@@ -102,14 +102,9 @@ void several()
     CHECK(misused(cudaEventRecord(event[0], stream[1]), "recorded in a stream"));
     CHECK(misused(cudaStreamBeginCapture(stream[0], cudaStreamCaptureModeThreadLocal),
                   "is current"));
-    cy_cuda_dense_output dense = {};
-    dense.z = dense.out = memory[0];
-    dense.row_stride = dense.width = 4;
-    dense.step_count = dense.row_count = 1;
-    CHECK(misused(cy_cuda_dense_output_launch(&dense, stream[1]), "given memory of"));
-    dense.z = dense.out = memory[1];
+    CHECK(misused(relu_launch(memory[0], 4, stream[1]), "given memory of"));
     CHECK(!cudaMemsetAsync(memory[1], 0, 16, stream[1]));
-    CHECK(!cy_cuda_dense_output_launch(&dense, stream[1]));
+    CHECK(!relu_launch(memory[1], 4, stream[1]));
     /* Devices wait for each other by events. */
     CHECK(!cudaEventRecord(event[1], stream[1]) && !cudaSetDevice(0));
     CHECK(!cudaStreamWaitEvent(stream[0], event[1], 0));
@@ -198,12 +193,8 @@ void small_questions()
           !cudaEventCreate(&end));
     CHECK(!cudaMalloc((void **)&device, 64));
     CHECK(cudaEventElapsedTime(&ms, start, end) == cudaErrorInvalidResourceHandle);
-    cy_cuda_dense_output dense = {};
-    dense.z = dense.out = device;
-    dense.row_stride = dense.width = 4;
-    dense.step_count = dense.row_count = 1;
     CHECK(!cudaMemsetAsync(device, 0, 64, stream) && !cudaEventRecord(start, stream));
-    CHECK(!cy_cuda_dense_output_launch(&dense, stream) && !cudaEventRecord(end, stream));
+    CHECK(!relu_launch(device, 4, stream) && !cudaEventRecord(end, stream));
     int called = 0;
     CHECK(!cudaLaunchHostFunc(
         stream, [](void *data) { ++*static_cast<int *>(data); }, &called));
@@ -236,17 +227,12 @@ void threads_share_it()
             wrong[t] += cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking) != 0;
             wrong[t] += cudaMalloc((void **)&device, WIDTH * 4) != 0;
             wrong[t] += cudaMallocHost((void **)&pinned, WIDTH * 4) != 0;
-            cy_cuda_dense_output dense = {};
-            dense.z = dense.out = device;
-            dense.row_stride = dense.width = WIDTH;
-            dense.step_count = dense.row_count = 1;
-            dense.activation = CY_ACT_RELU;
             for (int round = 0; round < ROUNDS && !wrong[t]; round++) {
                 for (int i = 0; i < WIDTH; i++)
                     pinned[i] = (float)((t + 1) * (i + round) * (i % 2 ? -1 : 1));
                 cudaMemcpyAsync(device, pinned, WIDTH * 4, cudaMemcpyHostToDevice,
                                 stream);
-                cy_cuda_dense_output_launch(&dense, stream);
+                relu_launch(device, WIDTH, stream);
                 cudaMemcpyAsync(pinned, device, WIDTH * 4, cudaMemcpyDeviceToHost,
                                 stream);
                 wrong[t] += cudaStreamSynchronize(stream) != 0;

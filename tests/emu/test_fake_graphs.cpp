@@ -3,7 +3,7 @@
 #include "check.h"
 #include "fake.h"
 
-#include "kernels/cuda/cuda_kernels.h"
+#include <cuda_runtime_api.h>
 
 #include <set>
 
