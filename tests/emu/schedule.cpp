@@ -37,7 +37,9 @@ namespace
 char error_text[1024];
 unsigned race_count;
 uint64_t random_state;
-int blocks_to_preemption;
+/* Each OS thread's own, like current; counted also where no switch is possible. */
+__thread int blocks_to_preemption __attribute__((tls_model("initial-exec")));
+const int never = 1 << 30;
 Policy policy;
 std::unordered_map<const void *, Kernel> kernels;
 std::mutex kernels_lock;
@@ -577,7 +579,8 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
     policy = options.policy != Policy::BY_SEED ? options.policy
              : options.seed % 2                ? Policy::PRIORITY
                                                : Policy::RANDOM;
-    blocks_to_preemption = 1 + (int)draw(2 * options.preempt_mean);
+    blocks_to_preemption =
+        options.preempt_mean ? 1 + (int)draw(2 * options.preempt_mean) : never;
     static const unsigned delays[] = {1, 4, 32, 256, 0};
     Machine state;
     state.how = how;
@@ -621,8 +624,15 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
 /* Every basic block of a kernel file comes here. */
 extern "C" void __sanitizer_cov_trace_pc(void)
 {
-    if (!emu::current || emu::current->inside || --emu::blocks_to_preemption > 0) return;
-    if (!emu::options.preempt_mean) return;
+    if (__builtin_expect(--emu::blocks_to_preemption > 0, 1)) return;
+    if (!emu::current || !emu::options.preempt_mean) { /* a launcher, on the host */
+        emu::blocks_to_preemption = emu::never;
+        return;
+    }
+    if (emu::current->inside) { /* as soon as it is out */
+        emu::blocks_to_preemption = 1;
+        return;
+    }
     emu::blocks_to_preemption = 1 + (int)emu::draw(2 * emu::options.preempt_mean);
     emu::Inside inside;
     emu::yield();
