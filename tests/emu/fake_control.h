@@ -25,8 +25,8 @@ typedef struct fake_device {
     int driver_version;  /* 0: that of the runtime; an older major version is too old */
 } fake_device;
 
-#define FAKE_DEVICE_DEFAULT              \
-    {                                    \
+#define FAKE_DEVICE_DEFAULT            \
+    {                                  \
         1, 9, 0, 4, (size_t)1 << 30, 0 \
     }
 
@@ -51,9 +51,10 @@ typedef struct fake_seen {
 } fake_seen;
 fake_seen fake_seen_now(void);
 
-const char *fake_last_misuse(void); /* "": none */
+const char *fake_last_misuse(void);  /* "": none */
 const char *fake_kernel_error(void); /* why the last kernel failed; "": it did not */
-const char *fake_call_name(size_t n); /* of call number n; "" for those past the first 65536 */
+const char *
+fake_call_name(size_t n); /* of call number n; "" for those past the first 65536 */
 
 /* Allocations, streams, events, graphs and handles not yet given back. */
 size_t fake_open_handles(void);

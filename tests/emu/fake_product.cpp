@@ -69,19 +69,20 @@ struct Tile {
     unsigned rows, columns;
 };
 
-/* sum[column][row] over k from first to last. */
+/* sum[column][row] over k from first to last. Copies and __restrict, because kernels are compiled without
+ * strict aliasing and a store through `to` could else change the tile. */
 template <bool FUSED>
 inline __attribute__((always_inline)) void
-add_up(const Tile &t, unsigned first, unsigned last, float sum[TILE_N][TILE_M])
+add_up(const Tile t, unsigned first, unsigned last, float sum[TILE_N][TILE_M])
 {
     for (unsigned column = 0; column < TILE_N; column++)
         for (unsigned row = 0; row < TILE_M; row++)
             sum[column][row] = 0;
     for (unsigned k = first; k < last; k++) {
-        const float *a = t.a + k * t.a_stride;
+        const float *__restrict a = t.a + k * t.a_stride;
         for (unsigned column = 0; column < t.columns; column++) {
             const float b = t.b[column * t.b_stride + k];
-            float *to = sum[column];
+            float *__restrict to = sum[column];
             for (unsigned row = 0; row < t.rows; row++)
                 to[row] =
                     FUSED ? __builtin_fmaf(a[row], b, to[row]) : a[row] * b + to[row];

@@ -7,8 +7,13 @@
 namespace fake
 {
 
-enum class Operand { F32, TF32, BF16, F16 }; /* TF32: float memory, rounded on its way in */
-enum class Layout { PLAIN, TRANSPOSED };     /* column by column, as Fortran has it */
+enum class Operand {
+    F32,
+    TF32,
+    BF16,
+    F16
+};                                       /* TF32: float memory, rounded on its way in */
+enum class Layout { PLAIN, TRANSPOSED }; /* column by column, as Fortran has it */
 
 struct Matrix {
     const void *data;

@@ -97,6 +97,8 @@ State *state()
     static State *s = [] {
         State *made = new State;
         begin(made, default_device, 1);
+        emu::options.preempt_mean =
+            4000; /* for users; tests reset, and switch more often */
         return made;
     }();
     return s;
@@ -268,6 +270,7 @@ void fake_reset(const fake_device *device, uint64_t seed)
     *s = State();
     s->generation = generation;
     begin(s, device ? *device : default_device, seed);
+    emu::options.preempt_mean = emu::Options().preempt_mean;
 }
 
 void fake_fail_call(size_t n, fake_failure failure)

@@ -91,7 +91,8 @@ struct CUevent_st {
     int device;
     uint64_t recorded = 0, completed = 0;
     double completed_ms = 0;
-    std::shared_ptr<fake::Capture> capture; /* of the last recording, if it was captured */
+    std::shared_ptr<fake::Capture>
+        capture; /* of the last recording, if it was captured */
     fake::Clock clock;
 };
 
@@ -131,7 +132,8 @@ struct State {
     cudaError_t sticky[FAKE_DEVICES_MAX] = {};
     size_t device_bytes[FAKE_DEVICES_MAX] = {};
     std::map<const char *, Allocation> memory;
-    std::vector<cudaStream_t> queues; /* in order of creation, for replays; NULL streams first */
+    std::vector<cudaStream_t>
+        queues; /* in order of creation, for replays; NULL streams first */
     std::set<cudaStream_t> streams;
     std::map<cudaEvent_t, std::shared_ptr<CUevent_st>> events;
     std::map<cudaGraph_t, std::shared_ptr<CUgraph_st>> graphs;
@@ -176,10 +178,10 @@ typedef std::lock_guard<std::recursive_mutex> Quiet;
 
 /* What a capture does not allow; it is worthless afterwards. */
 cudaError_t outside_capture(const char *name);
-#define NOT_CAPTURED()                                          \
-    do {                                                        \
+#define NOT_CAPTURED()                                           \
+    do {                                                         \
         cudaError_t captured_ = fake::outside_capture(__func__); \
-        if (captured_) return captured_;                        \
+        if (captured_) return captured_;                         \
     } while (0)
 
 /* The queue behind a handle; NULL: no such stream. */

@@ -12,17 +12,19 @@ namespace emu
 {
 
 struct Block;
+struct Warp;
 
 struct Thread {
     enum State { READY, WAITING, DONE };
     Fiber fiber;
     Block *block = nullptr;
+    Warp *warp = nullptr;
     unsigned index = 0; /* in its block */
     uint3 position{};
     State state = READY;
     Site at = {nullptr, 0, NONE}; /* where it waits */
     int priority = 0;
-    unsigned inside = 0; /* depth of Inside */
+    unsigned inside = 0;      /* depth of Inside */
     std::vector<Copy> copies; /* on their way, oldest first: a few */
     unsigned copy_group = 0;
 };
@@ -51,12 +53,13 @@ struct Block {
     unsigned index = 0, thread_count = 0, live = 0;
     uint3 position{};
     int priority = 0;
-    unsigned char *shared = nullptr; /* dynamic part first; NULL: not touched yet, or not running */
+    unsigned char *shared =
+        nullptr; /* dynamic part first; NULL: not touched yet, or not running */
     std::vector<Thread> threads;
     std::vector<Warp> warps;
     Meeting all;
     std::unique_ptr<Meeting[]> named; /* [16] once one is used */
-    std::vector<uint32_t> mbarriers; /* offsets in shared */
+    std::vector<uint32_t> mbarriers;  /* offsets in shared */
 };
 
 struct SharedArray {

@@ -37,7 +37,9 @@ namespace
 char error_text[1024];
 unsigned race_count;
 uint64_t random_state;
-int blocks_to_preemption;
+/* Each OS thread's own, like current; counted also where no switch is possible. */
+__thread int blocks_to_preemption __attribute__((tls_model("initial-exec")));
+const int never = 1 << 30;
 Policy policy;
 std::unordered_map<const void *, Kernel> kernels;
 std::mutex kernels_lock;
@@ -72,24 +74,26 @@ Thread *take_any(std::vector<Thread *> &from)
 
 int standing(const Thread *thread)
 {
-    return thread->block->priority + thread->block->warps[thread->index / 32].priority +
-           thread->priority;
+    return thread->block->priority + thread->warp->priority + thread->priority;
 }
 
-/* The best of a dozen; now and then the winner's block and warp change places in the order. */
+/* The best of eight; now and then the winner's block and warp change places in the order. */
 size_t pick_by_priority()
 {
-    const size_t sample = 12;
+    const size_t sample = 8;
     size_t best = 0;
+    int highest = 0;
     for (size_t i = 0; i < std::min(queue_count, sample); i++) {
         size_t candidate = queue_count <= sample ? i : draw((unsigned)queue_count);
-        if (i == 0 || standing(queue_at(candidate)) > standing(queue_at(best)))
-            best = candidate;
+        int candidates = standing(queue_at(candidate));
+        if (i > 0 && candidates <= highest) continue;
+        best = candidate;
+        highest = candidates;
     }
     if (draw(512) == 0) {
         Thread *thread = queue_at(best);
         thread->block->priority = (int)draw(1 << 24);
-        thread->block->warps[thread->index / 32].priority = (int)draw(1 << 20);
+        thread->warp->priority = (int)draw(1 << 20);
     }
     return best;
 }
@@ -172,7 +176,7 @@ void thread_end(Thread *thread)
 {
     Inside inside;
     Block *block = thread->block;
-    Warp &warp = block->warps[thread->index / 32];
+    Warp &warp = *thread->warp;
     unsigned bit = 1u << thread->index % 32;
     if (!thread->copies.empty())
         fail("thread %u of block %u exits with a copy_async that it never waited for",
@@ -238,7 +242,8 @@ void block_start(unsigned index)
             }
         }
         thread.priority = (int)draw(1 << 10);
-        block.warps[i / 32].members |= 1u << i % 32;
+        thread.warp = &block.warps[i / 32];
+        thread.warp->members |= 1u << i % 32;
         if (stacks_at_once)
             fiber_open(&thread.fiber, thread_main,
                        context_each || i % 32 == 0
@@ -398,7 +403,7 @@ unsigned draw()
 
 unsigned draw(unsigned below)
 {
-    return below ? draw() % below : 0;
+    return (unsigned)((uint64_t)draw() * below >> 32);
 }
 
 unsigned char *shared_of(Block &block)
@@ -574,7 +579,8 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
     policy = options.policy != Policy::BY_SEED ? options.policy
              : options.seed % 2                ? Policy::PRIORITY
                                                : Policy::RANDOM;
-    blocks_to_preemption = 1 + (int)draw(2 * options.preempt_mean);
+    blocks_to_preemption =
+        options.preempt_mean ? 1 + (int)draw(2 * options.preempt_mean) : never;
     static const unsigned delays[] = {1, 4, 32, 256, 0};
     Machine state;
     state.how = how;
@@ -618,8 +624,15 @@ cudaError_t run_grid(const void *kernel, const Grid &shape, void **arguments)
 /* Every basic block of a kernel file comes here. */
 extern "C" void __sanitizer_cov_trace_pc(void)
 {
-    if (!emu::current || emu::current->inside || --emu::blocks_to_preemption > 0) return;
-    if (!emu::options.preempt_mean) return;
+    if (__builtin_expect(--emu::blocks_to_preemption > 0, 1)) return;
+    if (!emu::current || !emu::options.preempt_mean) { /* a launcher, on the host */
+        emu::blocks_to_preemption = emu::never;
+        return;
+    }
+    if (emu::current->inside) { /* as soon as it is out */
+        emu::blocks_to_preemption = 1;
+        return;
+    }
     emu::blocks_to_preemption = 1 + (int)emu::draw(2 * emu::options.preempt_mean);
     emu::Inside inside;
     emu::yield();

@@ -191,7 +191,7 @@ void sync_cluster(const Site &site)
 
 static WarpMeeting *warp_meeting(unsigned mask, const Site &site)
 {
-    Warp &warp = current->block->warps[current->index / 32];
+    Warp &warp = *current->warp;
     mask &= warp.members; /* all lanes of a last, short warp */
     if (!(mask >> lane() & 1))
         fail("%s at %s:%d: lane %u is not in its own mask %08x", kind_name(site.kind),
