@@ -5,7 +5,7 @@
  *     cy_cuda_product       out (+)= a * b, in an order of its own (`exact`, and wherever cuBLAS is not worth a call)
  *     cy_cuda_lstm_begin    h of every row before a chunk, from where its state lies
  *     cy_cuda_lstm_cell     all of an LSTM step behind the products
- *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included
+ *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included; _mma: on tensor cores
  *     cy_cuda_dense_output  bias, activation, and the way to the caller's rows
  *     cy_cuda_scatter       values of a chunk, or after the last one, to the caller's rows
  *
@@ -183,6 +183,12 @@ typedef struct cy_cuda_lstm_step {
 
 cudaError_t cy_cuda_lstm_step_launch(const cy_cuda_lstm_step *step,
                                      cudaStream_t cuda_stream);
+
+/* The same on tensor cores, for 8 to some 64 rows: sm_80 and later, bf16 or f16 operands, tanh and sigmoid,
+ * units and features multiples of 8. The weights are packed alike. Its sums have an order of their own, not that of cy_cuda_product;
+ * a row's do not depend on its neighbours. */
+cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *step,
+                                         cudaStream_t cuda_stream);
 
 /* ---- outputs --------------------------------------------------------------------------------- */
 

@@ -27,47 +27,13 @@
 #include "kernels/cuda/cuda_kernels.h"
 
 #include "kernels/cuda/cell.cuh"
+#include "kernels/cuda/operands.cuh"
 #include "kernels/cuda/slices.cuh"
 
 namespace
 {
 
 enum { THREADS = 256 };
-
-template <class H>
-__device__ __forceinline__ cy::operand row_of(const void *values, unsigned r,
-                                              unsigned width, cy_cuda_type type)
-{
-    return {static_cast<const H *>(values) + (size_t)r * width, type};
-}
-
-template <class H>
-__device__ __forceinline__ cy::operand input_of(const cy_cuda_lstm_step &s,
-                                                const cy_cuda_row &row, unsigned r)
-{
-    if (!s.x_port) return row_of<H>(s.x, r, s.features, s.cell.h_type);
-    const cy_cuda_port port = *s.x_port;
-    size_t at = cy::in_port(port, row.index, s.cell.step);
-    return {static_cast<const char *>(port.data) +
-                (port.type == CY_CUDA_F32 ? 4 : 2) * at,
-            port.type};
-}
-
-template <class H>
-__device__ __forceinline__ cy::operand h_of(const cy_cuda_lstm_step &s,
-                                            const cy_cuda_row &row, unsigned r)
-{
-    if (s.h_prev) return row_of<H>(s.h_prev, r, s.cell.units, s.cell.h_type);
-    return {row.read ? row.read + s.cell.h_offset : nullptr, CY_CUDA_F32};
-}
-
-__device__ __forceinline__ void put_y(const cy_cuda_lstm_step &s, const cy_cuda_row &row,
-                                      unsigned unit, float h)
-{
-    if (!s.y_port || row.flags & CY_CUDA_ROW_ABSENT) return;
-    const cy_cuda_port port = *s.y_port;
-    cy::store(port.type, port.data, cy::in_port(port, row.index, s.cell.step) + unit, h);
-}
 
 template <class H, cy::gates GATES>
 __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
@@ -84,8 +50,8 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
         const cy_cuda_row row = cell.rows[first_row + r];
         if (cell.step >= row.steps) continue;
         active |= 1u << r;
-        if (!cell.z) x[r] = input_of<H>(s, row, first_row + r);
-        h[r] = h_of<H>(s, row, first_row + r);
+        if (!cell.z) x[r] = cy::input_of<H>(s, row, first_row + r);
+        h[r] = cy::h_of<H>(s, row, first_row + r);
     }
     /* What this thread finishes, if anything: row r of the block's four. */
     unsigned groups = blockDim.x / cy::SLICES, group = threadIdx.x % groups;
@@ -95,7 +61,7 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
     size_t at = (size_t)(first_row + r) * cell.units + unit;
     if (finishes && !(active >> r & 1)) {
         cy::put(static_cast<H *>(cell.h) + at, 0);
-        put_y(s, cell.rows[first_row + r], unit, 0);
+        cy::put_y(s, cell.rows[first_row + r], unit, 0);
         finishes = false;
     }
     if (!active) return;
@@ -117,8 +83,8 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
     if (!finishes) return;
     cy::add_slices(partial, cell.units, r, group, z);
     const cy_cuda_row row = cell.rows[first_row + r];
-    put_y(s, row, unit,
-          cy::advance<H, GATES>(cell, row, at, unit, {z[0], z[1], z[2], z[3]}));
+    cy::put_y(s, row, unit,
+              cy::advance<H, GATES>(cell, row, at, unit, {z[0], z[1], z[2], z[3]}));
 }
 
 template <class H>
@@ -137,16 +103,9 @@ cudaError_t launch_step(const cy_cuda_lstm_step &s, cudaStream_t cuda_stream)
 extern "C" cudaError_t cy_cuda_lstm_step_launch(const cy_cuda_lstm_step *s,
                                                 cudaStream_t cuda_stream)
 {
-    const cy_cuda_lstm_cell &cell = s->cell;
-    bool input = s->x || s->x_port;
-    if (!cy::flat_blocks(THREADS, cell.row_count, cell.units, 4) ||
-        !cy::flat_blocks(THREADS, cell.units, cell.units, 4) ||
-        cell.row_count > 65535u * cy::SLICE_ROWS || (cell.z != nullptr) == input ||
-        (input && !cy::flat_blocks(THREADS, s->features, cell.units, 4)) ||
-        (cell.step > 0 && !s->h_prev) || cy::spans_row(cell.activation) ||
-        cy::spans_row(cell.recurrent_activation))
+    if (!cy::step_possible(*s) || s->cell.row_count > 65535u * cy::SLICE_ROWS)
         return cudaErrorInvalidValue;
-    switch (cell.h_type) {
+    switch (s->cell.h_type) {
     case CY_CUDA_F32:
         return launch_step<float>(*s, cuda_stream);
     case CY_CUDA_BF16:

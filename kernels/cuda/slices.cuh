@@ -15,7 +15,7 @@
 #ifndef CY_KERNELS_CUDA_SLICES_CUH
 #define CY_KERNELS_CUDA_SLICES_CUH
 
-#include "kernels/cuda/ports.cuh"
+#include "kernels/cuda/operands.cuh"
 
 namespace cy
 {
@@ -80,12 +80,6 @@ struct neighbours<__nv_bfloat16, 4> : four_halves<__nv_bfloat16, __nv_bfloat162>
 };
 
 template <> struct neighbours<__half, 4> : four_halves<__half, __half2> {
-};
-
-/* One row's numbers, from its first; no data: zeros. */
-struct operand {
-    const void *data;
-    cy_cuda_type type;
 };
 
 template <class H>

@@ -183,8 +183,10 @@ bool scatter_good()
         for (cy_cuda_type in_type : all_types)
             for (cy_cuda_type type : all_types)
                 if (!scatter_good_as(which, in_type, type, 9, 4)) return false;
-        if (!scatter_good_as(which, CY_CUDA_F32, CY_CUDA_F32, 1, CY_CUDA_NO_STATE))
-            return false;
+        for (unsigned width : {1u, 9u})
+            if (!scatter_good_as(which, CY_CUDA_F32, CY_CUDA_F32, width,
+                                 CY_CUDA_NO_STATE))
+                return false;
         if (!scatter_good_as(which, CY_CUDA_BF16, CY_CUDA_F32, 131, 0)) return false;
     }
     return true;

@@ -1,63 +1,11 @@
 /* lstm_step: the bits that product, product and lstm_cell leave, in everything that they leave, under many
  * schedules. What those are worth is test_product.cpp's and test_cell.cpp's to say. */
-#include "kernel_data.h"
+#include "step_data.h"
 
 using namespace check;
 
 namespace
 {
-
-/* How the input gets in. */
-enum class Input { Z, X, PORT };
-
-struct StepTest {
-    unsigned units, features;
-    cy_cuda_type h_type;
-    Input input;
-    cy_cuda_type port_type; /* of x and y */
-    cy_activation activation, recurrent_activation;
-    bool begins; /* lstm_begin goes before the first step; else the step finds h itself */
-    std::vector<Row> rows;
-    unsigned step_count;
-};
-
-/* What a call works on, once for the three launches and once for the one. */
-struct Side {
-    Side(const StepTest &t)
-        : pool(t.units), rows(pool.rows(t.rows)),
-          c(random_floats(t.rows.size() * t.units, 3, -1, 1)),
-          last(random_floats(t.rows.size() * t.units, 4, -1, 1))
-    {
-    }
-    cy_cuda_lstm_cell cell(const StepTest &t, unsigned step, void *h, float *z)
-    {
-        cy_cuda_lstm_cell cell = {};
-        cell.rows = rows.data();
-        cell.z = z;
-        cell.c = c.data();
-        cell.h = h;
-        cell.last = last.data();
-        cell.h_offset = pool.h_offset;
-        cell.c_offset = pool.c_offset;
-        cell.row_count = (unsigned)rows.size();
-        cell.units = t.units;
-        cell.step = step;
-        cell.step_count = t.step_count;
-        cell.h_type = t.h_type;
-        cell.activation = t.activation;
-        cell.recurrent_activation = t.recurrent_activation;
-        return cell;
-    }
-    bool same(const Side &other) const
-    {
-        return same_bits(pool.values, other.pool.values) && same_bits(c, other.c) &&
-               same_bits(last, other.last);
-    }
-
-    Pool pool;
-    std::vector<cy_cuda_row> rows;
-    std::vector<float> c, last;
-};
 
 bool multiplied(void *a, void *b, float *out, unsigned rows, unsigned columns,
                 unsigned depth, unsigned accumulate, cy_cuda_type type)
@@ -148,22 +96,6 @@ bool step_good(const StepTest &t)
         h_before = h_now;
     }
     return true;
-}
-
-/* Rows of more than one group, one group of which rests, with those of mixed_rows. */
-std::vector<Row> many_rows(unsigned steps)
-{
-    std::vector<Row> rows = mixed_rows(steps);
-    rows.insert(rows.begin() + 4, 4, {0, not_kept, not_kept, 0});
-    return rows;
-}
-
-/* Rows of a call's first chunk: none continues. */
-std::vector<Row> first_rows(unsigned steps)
-{
-    std::vector<Row> rows = mixed_rows(steps);
-    rows.resize(5);
-    return rows;
 }
 
 bool from_z_good()
