@@ -9,6 +9,7 @@
 #   kernels      every CUDA kernel against plain loops in double
 #   suite        the suites of the API on the GPU; a skipped test is a failure
 #   sanitizer    compute-sanitizer: memcheck, racecheck, synccheck
+#   probe        what barriers, exchanges, launches and memory cost, beside what was expected
 #   bench        the scoreboard, beside torch and cuDNN where they are installed (CARRY_BENCH_SECONDS=480 in all)
 #
 # Without a PART: all of them. Each ends within ten minutes. Logs, JSON with the machine's header and a summary lie
@@ -22,7 +23,7 @@ cd "$(dirname "$0")/.." || exit
 parts=() architectures='' bundle=build/gpu-bundle prepared='' dry='' command="scripts/gpu-check.sh $*"
 while [ $# -gt 0 ]; do
     case $1 in
-    prepare | conformance | kernels | suite | sanitizer | bench) parts+=("$1") ;;
+    prepare | conformance | kernels | suite | sanitizer | probe | bench) parts+=("$1") ;;
     --arch) architectures=${2:?--arch needs a list} && shift ;;
     --prepared) prepared=${2:?--prepared needs a folder} && shift ;;
     --dry-run) dry=${2:?--dry-run needs a build folder} && shift ;;
@@ -36,7 +37,7 @@ done
 out=${OUT:-build/gpu-check}
 mkdir -p "$out"
 failed=0
-[ ${#parts[@]} -gt 0 ] || parts=(conformance kernels suite sanitizer bench)
+[ ${#parts[@]} -gt 0 ] || parts=(conformance kernels suite sanitizer probe bench)
 
 readonly NOT_RUN=77 # a part's exit status
 # The part could not be tried, and why: the last line that a part says counts.
@@ -93,7 +94,8 @@ part_prepare() {
     rm -rf "$bundle"
     mkdir -p "$bundle/bin" "$bundle/lib"
     $build/bin/dialect_dump --write "$bundle/dialect.dump" || { fails "the emulator's dump"; return; }
-    cp $build/gpu/* $build/bin/bench_gpu "$bundle/bin/"
+    find $build/gpu -maxdepth 1 -type f -exec cp {} "$bundle/bin/" \;
+    cp $build/bin/bench_gpu "$bundle/bin/"
     while read -r program; do cp "$program" "$bundle/bin/"; done <$build/gpu_suites.txt
     tr ';' '\n' <<<"$(sed 's|.*/||' $build/gpu_suites.txt)" >"$bundle/suites"
     strip "$bundle"/bin/* 2>/dev/null
@@ -185,6 +187,15 @@ part_sanitizer() {
     timeout 120 "$sanitizer" --tool memcheck --error-exitcode 1 "$bundle/bin/bench_gpu" --device cuda --repeats 2 \
         --only 128,4,16,2,fp32 --only 128,4,16,1,bf16 || bad=1
     return $bad
+}
+
+part_probe() {
+    if [ -n "$dry" ]; then
+        EMU_SEED=1 EMU_SCHEDULES=1 "$dry/bin/test_probe"
+        return
+    fi
+    machine_json >"$out/probe.json"
+    timeout 300 "$bundle/bin/gpu_probe" >>"$out/probe.json"
 }
 
 part_bench() {

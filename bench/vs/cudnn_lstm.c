@@ -5,8 +5,8 @@
  * An algorithm that cuDNN refuses for a shape is listed as not run with cuDNN's word for it. Two bias vectors as in
  * torch, weights random, inputs rotating over more memory than L2, h and c carried from call to call (from one
  * buffer to another). cuDNN is loaded at run time: exits 77 where there is none, or no GPU. */
-#include "../bench_clock.h"
-#include "../bench_shapes.h"
+#include "bench/bench_clock.h"
+#include "bench/bench_shapes.h"
 
 #include <cuda_runtime_api.h>
 #include <cudnn.h>

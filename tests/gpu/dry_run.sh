@@ -10,7 +10,7 @@ fail() { echo "FAILED: $*" && failures=$((failures + 1)); }
 rm -rf "$OUT"
 
 scripts/gpu-check.sh --dry-run "$build" >"$build/dry_run.log" 2>&1 || { cat "$build/dry_run.log"; fail "the dry run"; }
-for part in conformance kernels suite bench; do
+for part in conformance kernels suite probe bench; do
     grep -q "^$part  *[0-9]* s  ok " "$OUT/summary.txt" || fail "$part is not ok in the summary"
 done
 grep -q '^sanitizer .*NOT RUN' "$OUT/summary.txt" || fail "the sanitizer is not 'not run'"
