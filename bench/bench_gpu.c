@@ -384,11 +384,12 @@ static void call(job *j, unsigned turn, uint32_t flags)
     must(carry_run(j->session, &batch));
 }
 
-/* How many calls of `us` each fit half a second, between 5 and `most`. */
+/* How many calls of `us` each fit half a second: 5 at least, but never more than `most`. */
 static unsigned calls_for(double us, unsigned most)
 {
     double fit = 5e5 / (us > 1 ? us : 1);
-    return fit < 5 ? 5 : fit > most ? most : (unsigned)fit;
+    if (fit < 5) fit = 5;
+    return fit > most ? most : (unsigned)fit;
 }
 
 static void measure(job *j, const opened *now, const options *o)

@@ -102,7 +102,7 @@ part_prepare() {
     # What a bare machine lacks; CUDA's own and the C library's are never bundled.
     for program in "$bundle"/bin/*; do
         ldd "$program" 2>/dev/null | awk '$3 ~ /^\// { print $3 }'
-    done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcu[a-z]+|libnv[a-z]+|ld-linux[^/]*)\.so' |
+    done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcudart|libcublas|libcublasLt|libcudnn[a-z_]*|libnv[A-Za-z_-]+|ld-linux[^/]*)\.so' |
         while read -r library; do cp -L "$library" "$bundle/lib/"; done
     git rev-parse --short HEAD >"$bundle/commit" 2>/dev/null
     nvcc --version 2>/dev/null | tail -n 1 >"$bundle/toolkit"

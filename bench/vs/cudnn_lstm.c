@@ -297,7 +297,8 @@ static int outputs_good(const job *j, cudnnDataType_t type)
 static unsigned calls_for(double us, unsigned most)
 {
     double fit = 5e5 / (us > 1 ? us : 1);
-    return fit < 5 ? 5 : fit > most ? most : (unsigned)fit;
+    if (fit < 5) fit = 5;
+    return fit > most ? most : (unsigned)fit;
 }
 
 /* 1: measured. */

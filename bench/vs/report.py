@@ -69,7 +69,7 @@ KEY = ("H", "B", "T", "layers", "precision")
 
 
 def read(paths):
-    """machines, {shape key: {program: result}}, [not run]"""
+    """headers, {shape key: {program: result}}, [not run]"""
     machines, results, not_run = [], {}, []
     for path in paths:
         for number, line in enumerate(open(path), 1):
@@ -85,7 +85,7 @@ def read(paths):
                         entry["us_per_step"]["median"] + 0
             except (ValueError, KeyError, TypeError) as error:
                 sys.exit(f"report: {path}:{number}: no result of a bench: {error!r}")
-            if kind == "machine":
+            if kind in ("machine", "header"):
                 machines.append(entry)
             elif kind == "result":
                 results.setdefault(key, {})[name] = entry
@@ -129,12 +129,12 @@ def states_per_second(rows):
 
 def markdown(machines, rows, not_run):
     lines = []
-    if machines:
-        m = machines[0]
+    m = next((m for m in machines if m["kind"] == "machine"), None)
+    if m:
         lines += [f"Machine: {m.get('gpu') or 'no GPU'}, driver {m.get('driver') or 'none'}, SM clock as read "
                   f"{m.get('sm_clock') or 'unknown'}; {m.get('date')}, commit {m.get('commit')}.", ""]
-        if m.get("dry_run"):
-            lines += ["**A dry run without a GPU: these figures say nothing about one.**", ""]
+    if any(m.get("dry_run") or m.get("arrays") == "host" for m in machines):
+        lines += ["**A dry run, on the CPU or an emulated device: these figures say nothing about a GPU.**", ""]
     lines += ["Microseconds per time step, medians. carry / peer under 1: carry is faster. Floor / carry: 1 is the best "
               "that one H200 could do by arithmetic.", "",
               "| H | B | T | layers | precision | carry | p10 to p90 | torch | best peer | its us | carry / peer | floor "

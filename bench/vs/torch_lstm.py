@@ -31,8 +31,8 @@ def emit(kind, shape, **more):
 
 
 def calls_for(us, most):
-    """As in bench_gpu: what fits half a second, between 5 and most."""
-    return max(5, min(most, int(5e5 / max(us, 1))))
+    """As in bench_gpu: what fits half a second, 5 at least, but never more than most."""
+    return min(most, max(5, int(5e5 / max(us, 1))))
 
 
 def main():
@@ -71,7 +71,8 @@ def main():
         while count > 2 and (count + 1) * one > room:
             count -= 1
         if (count + 1) * one > room:
-            return emit("not_run", shape, reason=f"needs {(count + 1) * one} bytes of arrays, {room} are free")
+            emit("not_run", shape, reason=f"needs {(count + 1) * one} bytes of arrays, {room} are free")
+            return 0
         inputs = [torch.empty(t, b, h, device="cuda", dtype=dtype).uniform_(-1, 1) for _ in range(count)]
         state = tuple(torch.zeros(layers, b, h, device="cuda", dtype=dtype) for _ in range(2))
         turn = 0
@@ -87,7 +88,8 @@ def main():
         y = call()
         torch.cuda.synchronize()
         if not torch.isfinite(y).all():
-            return emit("not_run", shape, reason="WRONG: outputs are not finite")
+            emit("not_run", shape, reason="WRONG: outputs are not finite")
+            return 0
         repeats = calls_for((time.perf_counter() - start) / 2 * 1e6, options.repeats)
         for _ in range(repeats // 4):
             call()
@@ -109,7 +111,8 @@ def main():
                 calls.append((time.perf_counter() - start) * 1e6)
             more["calls"] = len(calls)
             more["call_us"] = {"p50": percentile(calls, 50), "p99": percentile(calls, 99)}
-        return emit("result", shape, **more)
+        emit("result", shape, **more)
+        return 1
 
     begin, measured = time.perf_counter(), 0
     with torch.inference_mode():
@@ -118,8 +121,7 @@ def main():
                 emit("not_run", shape, reason="the time was up")
                 continue
             try:
-                measure(shape)
-                measured += 1
+                measured += measure(shape)
             except RuntimeError as error:
                 emit("not_run", shape, reason=str(error).splitlines()[0])
             torch.cuda.empty_cache()

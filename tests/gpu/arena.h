@@ -16,8 +16,7 @@ void *reserve(size_t bytes);
 int before_main();
 
 bool holds(const void *address);
-/* Bytes from `address` on that belong to what new returned, 32 for anything else in the block:
- * a cy_cuda_port that lies on the stack. */
+/* Bytes from `address` on that belong to what new returned; 0 for the stack. */
 size_t bytes_behind(const void *address);
 
 } // namespace arena

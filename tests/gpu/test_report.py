@@ -87,7 +87,9 @@ class Report(unittest.TestCase):
         self.assertIn("- torch: 1 shapes (H1024 B1 T256 L1 bf16): the time was up", text)
 
     def test_dry_runs_say_so(self):
-        self.assertIn("dry run", self.run_report({"kind": "machine", "dry_run": True}, result("carry", 3.0)))
+        for entry, said in [({"kind": "machine", "dry_run": True}, True), ({"kind": "header", "arrays": "host"}, True),
+                            ({"kind": "machine", "dry_run": False}, False)]:
+            self.assertEqual("dry run" in self.run_report(entry, result("carry", 3.0)), said)
 
     def test_plot(self):
         self.run_report(result("carry", 3.0), result("carry", 4.0, shape(b=4)), result("carry", 1.0, shape(h=128)))
