@@ -4,7 +4,7 @@
 #   scripts/gpu-check.sh [PART...] [--arch LIST] [--prepared DIR] [--dry-run BUILD]
 #
 #   prepare      builds for a GPU (--arch "90" or "80 90"; by default this machine's, else 90) and bundles what a
-#                bare machine needs into build/gpu-bundle; done first wherever --prepared does not name a bundle
+#                bare machine needs into build/gpu-bundle and .tar.gz; done first wherever --prepared does not name a bundle
 #   conformance  every function of the dialect, bit for bit against the emulator
 #   kernels      every CUDA kernel against plain loops in double
 #   suite        the suites of the API on the GPU; a skipped test is a failure
@@ -15,7 +15,8 @@
 # Without a PART: all of them. Each ends within ten minutes. Logs, JSON with the machine's header and a summary lie
 # in ${OUT:-build/gpu-check}. Exits 1 if anything failed.
 #
-#   --prepared DIR   a bundle made elsewhere: no compiler is needed here, only this source tree
+#   --prepared DIR   a bundle made elsewhere, the folder or its .tar.gz: no compiler is needed here, only this
+#                    source tree
 #   --dry-run BUILD  no GPU: the emulated programs of that build, smallest sizes. It tests this script, nothing else.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
@@ -102,14 +103,15 @@ part_prepare() {
     # What a bare machine lacks; CUDA's own and the C library's are never bundled.
     for program in "$bundle"/bin/*; do
         ldd "$program" 2>/dev/null | awk '$3 ~ /^\// { print $3 }'
-    done | sort -u | grep -vE '/(libc|libm|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcudart|libcublas|libcublasLt|libcudnn[a-z_]*|libnv[A-Za-z_-]+|ld-linux[^/]*)\.so' |
+    done | sort -u | grep -vE '/(libc|libm|libresolv|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcudart|libcublas|libcublasLt|libcudnn[a-z_]*|libnv[A-Za-z_-]+|ld-linux[^/]*)\.so' |
         while read -r library; do cp -L "$library" "$bundle/lib/"; done
     git rev-parse --short HEAD >"$bundle/commit" 2>/dev/null
     nvcc --version 2>/dev/null | tail -n 1 >"$bundle/toolkit"
     echo "$architectures" >"$bundle/architectures"
-    size=$(du -sm "$bundle" | cut -f1)
-    echo "$bundle: $size MiB, $(find "$bundle/bin" -type f | wc -l) programs, $(find "$bundle/lib" -type f | wc -l) libraries"
-    [ "$size" -le 64 ] || fails "the bundle has more than 64 MiB"
+    tar -czf "$bundle.tar.gz" -C "$(dirname "$bundle")" "$(basename "$bundle")" || { fails "tar"; return; }
+    size=$(du -m "$bundle.tar.gz" | cut -f1)
+    echo "$bundle.tar.gz: $size MiB, $(find "$bundle/bin" -type f | wc -l) programs, $(find "$bundle/lib" -type f | wc -l) libraries"
+    [ "$size" -le 48 ] || fails "the bundle has more than 48 MiB"
 }
 
 part_conformance() {
@@ -249,6 +251,11 @@ run() {
 summary=()
 if [ -n "$prepared" ]; then
     bundle=$prepared
+    if [ -f "$prepared" ]; then
+        rm -rf "$out/gpu-bundle"
+        tar -xzf "$prepared" -C "$out" || exit 1
+        bundle=$out/gpu-bundle
+    fi
 elif [ -z "$dry" ] && [ "${parts[0]}" != prepare ]; then
     parts=(prepare "${parts[@]}")
 fi
