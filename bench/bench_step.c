@@ -4,7 +4,7 @@
  *
  * A call is T steps of B rows, features = units = H, all outputs written. Inputs are random and differ
  * from call to call. The shapes without --shape are those of bench/README.md. */
-#define _POSIX_C_SOURCE 200809L
+#include "bench_clock.h"
 #include "random_lstm.h"
 
 #include <carry/carry.h>
@@ -12,7 +12,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 typedef struct shape {
     size_t steps, rows, units;
@@ -23,24 +22,11 @@ enum {
     INPUTS = 4
 }; /* rotated, so that a call does not find its input where the last left it */
 
-static double now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-
 static void must(carry_status status)
 {
     if (status == CARRY_OK) return;
     fprintf(stderr, "bench_step: %s\n", carry_error());
     exit(1);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 static float *numbers(size_t count)
@@ -58,7 +44,7 @@ static float *numbers(size_t count)
 static void measure(shape s, uint32_t threads, int rounds)
 {
     size_t bytes, count = s.steps * s.rows * s.units;
-    void *file = bench_random_lstm(s.units, s.units, &bytes);
+    void *file = bench_random_lstm(1, s.units, s.units, &bytes);
     carry_model *model;
     carry_session *session;
     carry_session_options options = {
@@ -86,11 +72,11 @@ static void measure(shape s, uint32_t threads, int rounds)
     static double us[MOST_ROUNDS];
     for (int round = -2; round < rounds; round++) { /* two to warm up */
         in.data = x[(round + 2) % INPUTS];
-        double start = now_us();
+        double start = bench_now_us();
         must(carry_run(session, &batch));
-        if (round >= 0) us[round] = (now_us() - start) / (double)s.steps;
+        if (round >= 0) us[round] = (bench_now_us() - start) / (double)s.steps;
     }
-    qsort(us, (size_t)rounds, sizeof *us, by_value);
+    bench_sort(us, (size_t)rounds);
     double flops = 2.0 * (double)s.rows * 8 * (double)s.units * (double)s.units;
     printf("%5zu %5zu %5zu %10.2f %10.2f %10.2f %8.1f\n", s.steps, s.rows, s.units,
            us[rounds / 2], us[0], us[rounds * 9 / 10], flops / us[0] * 1e-3);

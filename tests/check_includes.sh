@@ -29,6 +29,7 @@ rules() {
 ^src/                  ^$
 ^kernels/              ^kernels/
 ^include/carry/        ^include/carry/
+^bench/probe/          ^(bench/|kernels/cuda/)
 ^bench/                ^(bench/|include/carry/)
 ^examples/             ^(@/|include/carry/)
 ^tests/cli/            ^(@/|src/cli/|include/carry/)

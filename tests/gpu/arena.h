@@ -16,7 +16,7 @@ void *reserve(size_t bytes);
 int before_main();
 
 bool holds(const void *address);
-/* Bytes from `address` on that belong to what new returned, at least 64 for anything else in the block. */
+/* Bytes from `address` on that belong to what new returned; 0 for the stack. */
 size_t bytes_behind(const void *address);
 
 } // namespace arena

@@ -1,6 +1,7 @@
 /* What on_device.cpp would meet, in emulation: the arena is ordinary memory, and a kernel argument that points to
  * memory outside it ends the program, since a GPU could not follow it. Looks through the arguments and, one
- * level deep, through what they point to. Linked with --wrap=cudaLaunchKernelExC. */
+ * level deep, through what of new's they point to; not through the stack, where old addresses lie in between.
+ * Linked with --wrap=cudaLaunchKernelExC. */
 #include "arena.h"
 #include "calls.h"
 
@@ -20,6 +21,8 @@ bool is_mapped(uintptr_t address)
 {
     unsigned char resident;
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    /* A small number beside four bytes of padding, which hold anything, is no address. */
+    if ((uint32_t)address < 0x10000) return false;
     return address >= page && address < (uintptr_t)1 << 47 &&
            mincore((void *)(address / page * page), page, &resident) == 0;
 }

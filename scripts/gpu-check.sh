@@ -1,0 +1,278 @@
+#!/bin/bash
+# Everything that only a GPU can show, in one command and without a network:
+#
+#   scripts/gpu-check.sh [PART...] [--arch LIST] [--prepared DIR] [--dry-run BUILD]
+#
+#   prepare      builds for a GPU (--arch "90" or "80 90"; by default this machine's, else 90) and bundles what a
+#                bare machine needs into build/gpu-bundle and .tar.gz; done first wherever --prepared does not name a bundle
+#   conformance  every function of the dialect, bit for bit against the emulator
+#   kernels      every CUDA kernel against plain loops in double
+#   suite        the suites of the API on the GPU; a skipped test is a failure
+#   sanitizer    compute-sanitizer: memcheck, racecheck, synccheck
+#   probe        what barriers, exchanges, launches and memory cost, beside what was expected
+#   bench        the scoreboard, beside torch and cuDNN where they are installed (CARRY_BENCH_SECONDS=480 in all)
+#
+# Without a PART: all of them. Each ends within ten minutes. Logs, JSON with the machine's header and a summary lie
+# in ${OUT:-build/gpu-check}. Exits 1 if anything failed.
+#
+#   --prepared DIR   a bundle made elsewhere, the folder or its .tar.gz: no compiler is needed here, only this
+#                    source tree
+#   --dry-run BUILD  no GPU: the emulated programs of that build, smallest sizes. It tests this script, nothing else.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+parts=() architectures='' bundle=build/gpu-bundle prepared='' dry='' command="scripts/gpu-check.sh $*"
+while [ $# -gt 0 ]; do
+    case $1 in
+    prepare | conformance | kernels | suite | sanitizer | probe | bench) parts+=("$1") ;;
+    --arch) architectures=${2:?--arch needs a list} && shift ;;
+    --prepared) prepared=${2:?--prepared needs a folder} && shift ;;
+    --dry-run) dry=${2:?--dry-run needs a build folder} && shift ;;
+    *)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0" >&2
+        exit 2
+        ;;
+    esac
+    shift
+done
+out=${OUT:-build/gpu-check}
+mkdir -p "$out"
+failed=0
+[ ${#parts[@]} -gt 0 ] || parts=(conformance kernels suite sanitizer probe bench)
+
+readonly NOT_RUN=77 # a part's exit status
+# The part could not be tried, and why: the last line that a part says counts.
+not_run() { echo "not run: $*" && return $NOT_RUN; }
+fails() { echo "FAILED: $*" && return 1; }
+
+quoted() { printf '"%s"' "$(tr -d '\n' <<<"$1" | sed 's/[\\"]/\\&/g')"; }
+asked() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
+
+machine_json() {
+    local commit
+    commit=$(git rev-parse --short HEAD 2>/dev/null || cat "$bundle/commit" 2>/dev/null)
+    printf '{"kind":"machine","gpu":%s,"driver":%s,"compute_capability":%s,"memory":%s,' "$(quoted "$(asked name)")" \
+        "$(quoted "$(asked driver_version)")" "$(quoted "$(asked compute_cap)")" "$(quoted "$(asked memory.total)")"
+    printf '"sm_clock":%s,"memory_clock":%s,"power_limit":%s,' "$(quoted "$(asked clocks.sm)")" \
+        "$(quoted "$(asked clocks.mem)")" "$(quoted "$(asked power.limit)")"
+    printf '"toolkit":%s,"cpu":%s,"date":%s,"commit":%s,"command":%s,"dry_run":%s}\n' \
+        "$(quoted "$(cat "$bundle/toolkit" 2>/dev/null)")" \
+        "$(quoted "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)")" \
+        "$(quoted "$(date -u +%Y-%m-%dT%H:%M:%SZ)")" "$(quoted "$commit")" "$(quoted "$command")" \
+        "$([ -n "$dry" ] && echo true || echo false)"
+}
+
+# Folders of CUDA's shared libraries: the toolkit's, and those of Python's nvidia packages.
+cuda_folders() {
+    local folder
+    for folder in "${CUDA_HOME:-/usr/local/cuda}/lib64" "${CUDA_HOME:-/usr/local/cuda}/lib"; do
+        [ -e "$folder/libcublas.so" ] || compgen -G "$folder/libcublas.so.*" >/dev/null && echo "$folder"
+    done
+    command -v python3 >/dev/null && python3 - <<'PYTHON' 2>/dev/null
+import glob, importlib.util, os
+spec = importlib.util.find_spec("nvidia")
+for root in spec.submodule_search_locations if spec else []:
+    for folder in sorted(glob.glob(os.path.join(root, "*", "lib"))):
+        if glob.glob(os.path.join(folder, "*.so*")):
+            print(folder)
+PYTHON
+}
+
+# ---- the parts: each says what it does on stdout; its status is its result ----------------------------------
+
+part_prepare() {
+    local build=build/gpu program library size list
+    [ -n "$architectures" ] || architectures=$(asked compute_cap | tr -d .)
+    [ -n "$architectures" ] || architectures=90
+    list=$(tr ' ,' ';;' <<<"$architectures")
+    command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || { fails "there is no nvcc here"; return; }
+    echo "building for $architectures"
+    cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCARRY_CUDA=ON -DCARRY_CUDA_ARCHITECTURES="$list" \
+        -DCARRY_GPU_ARCHITECTURES="$list" >"$out/prepare-cmake.log" 2>&1 ||
+        { tail -n 20 "$out/prepare-cmake.log"; fails "cmake, see prepare-cmake.log"; return; }
+    cmake --build $build --target dialect_dump gpu_programs gpu_suites bench_gpu >"$out/prepare-build.log" 2>&1 ||
+        { tail -n 30 "$out/prepare-build.log"; fails "the build, see prepare-build.log"; return; }
+    rm -rf "$bundle"
+    mkdir -p "$bundle/bin" "$bundle/lib"
+    $build/bin/dialect_dump --write "$bundle/dialect.dump" || { fails "the emulator's dump"; return; }
+    find $build/gpu -maxdepth 1 -type f -exec cp {} "$bundle/bin/" \;
+    cp $build/bin/bench_gpu "$bundle/bin/"
+    while read -r program; do cp "$program" "$bundle/bin/"; done <$build/gpu_suites.txt
+    tr ';' '\n' <<<"$(sed 's|.*/||' $build/gpu_suites.txt)" >"$bundle/suites"
+    strip "$bundle"/bin/* 2>/dev/null
+    # What a bare machine lacks; CUDA's own and the C library's are never bundled.
+    for program in "$bundle"/bin/*; do
+        ldd "$program" 2>/dev/null | awk '$3 ~ /^\// { print $3 }'
+    done | sort -u | grep -vE '/(libc|libm|libresolv|libdl|librt|libpthread|libgcc_s|libstdc\+\+|libcuda|libcudart|libcublas|libcublasLt|libcudnn[a-z_]*|libnv[A-Za-z_-]+|ld-linux[^/]*)\.so' |
+        while read -r library; do cp -L "$library" "$bundle/lib/"; done
+    git rev-parse --short HEAD >"$bundle/commit" 2>/dev/null
+    nvcc --version 2>/dev/null | tail -n 1 >"$bundle/toolkit"
+    echo "$architectures" >"$bundle/architectures"
+    tar -czf "$bundle.tar.gz" -C "$(dirname "$bundle")" "$(basename "$bundle")" || { fails "tar"; return; }
+    size=$(du -m "$bundle.tar.gz" | cut -f1)
+    echo "$bundle.tar.gz: $size MiB, $(find "$bundle/bin" -type f | wc -l) programs, $(find "$bundle/lib" -type f | wc -l) libraries"
+    [ "$size" -le 48 ] || fails "the bundle has more than 48 MiB"
+}
+
+part_conformance() {
+    if [ -n "$dry" ]; then
+        "$dry/bin/dialect_dump" --write "$out/dialect.dump" --schedule 1 &&
+            "$dry/bin/dialect_dump" --compare "$out/dialect.dump" --schedule 2
+        return
+    fi
+    local need=()
+    [ "$(asked compute_cap)" = 9.0 ] && need=(--need-all)
+    timeout 300 "$bundle/bin/dialect_dump" --compare "$bundle/dialect.dump" --repeat 20 "${need[@]}"
+}
+
+part_kernels() {
+    local program folder="$bundle/bin" suffix='' found=0 bad=0
+    [ -z "$dry" ] || folder="$dry/bin" suffix=_as_on_device
+    for program in test_kernels test_cell test_ports test_product test_step; do
+        [ -x "$folder/$program$suffix" ] || continue
+        found=$((found + 1))
+        echo "---- $program"
+        EMU_SEED=1 EMU_SCHEDULES=$([ -n "$dry" ] && echo 1 || echo 3) timeout 180 "$folder/$program$suffix" || bad=1
+    done
+    [ $found -gt 0 ] || { fails "no program of the kernels' tests in $folder"; return; }
+    return $bad
+}
+
+# suite PROGRAM DEVICE: a Criterion suite, every test of which must run.
+suite() {
+    local code=0 counts
+    CARRY_TEST_DEVICE=$2 timeout 300 "$1" --verbose >"$out/suite-last.log" 2>&1 || code=$?
+    counts=$(sed 's/\x1b\[[0-9;]*m//g' "$out/suite-last.log" | sed -n 's/.*Synthesis: *//p' | tail -n 1)
+    printf '%-18s %s\n' "$(basename "$1")" "${counts:-no summary}"
+    cat "$out/suite-last.log" >>"$out/suite-verbose.log"
+    if [ $code -ne 0 ]; then
+        grep -E 'FAIL|CRASH|Unexpected' "$out/suite-last.log" | head -n 10
+        fails "$(basename "$1") returned $code"
+    elif grep -q 'SKIP' "$out/suite-last.log"; then
+        grep 'SKIP' "$out/suite-last.log" | head -n 5
+        fails "$(basename "$1") skipped tests"
+    elif ! grep -Eq 'Tested: *[^0-9]*[1-9]' <<<"$counts"; then
+        fails "$(basename "$1") ran no test"
+    fi
+}
+
+part_suite() {
+    local program bad=0
+    : >"$out/suite-verbose.log"
+    if [ -n "$dry" ]; then
+        suite "$dry/bin/test_model" cpu
+        return
+    fi
+    timeout 60 "$bundle/bin/bench_gpu" --device cuda --only 128,1,1,1,fp32 --repeats 3 | grep -q '"kind":"result"' ||
+        { fails "carry cannot run one step on a CUDA device"; return; }
+    # A suite that does not look at the variable would pass on the CPU.
+    program=$(head -n 1 "$bundle/suites")
+    if CARRY_TEST_DEVICE=no-such-device timeout 300 "$bundle/bin/$program" >/dev/null 2>&1; then
+        fails "$program passes on a device that does not exist: it does not look at CARRY_TEST_DEVICE"
+        return
+    fi
+    while read -r program; do suite "$bundle/bin/$program" cuda || bad=1; done <"$bundle/suites"
+    return $bad
+}
+
+part_sanitizer() {
+    local tool sanitizer bad=0
+    sanitizer=$(command -v compute-sanitizer || ls "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer" 2>/dev/null)
+    [ -z "$dry" ] || { not_run "a dry run has no GPU"; return; }
+    [ -n "$sanitizer" ] || { not_run "compute-sanitizer is not installed"; return; }
+    for tool in memcheck racecheck synccheck; do
+        echo "---- $tool"
+        timeout 150 "$sanitizer" --tool $tool --error-exitcode 1 "$bundle/bin/dialect_dump" \
+            --compare "$bundle/dialect.dump" || bad=1
+        EMU_SEED=1 EMU_SCHEDULES=1 timeout 150 "$sanitizer" --tool $tool --error-exitcode 1 "$bundle/bin/test_kernels" || bad=1
+    done
+    timeout 120 "$sanitizer" --tool memcheck --error-exitcode 1 "$bundle/bin/bench_gpu" --device cuda --repeats 2 \
+        --only 128,4,16,2,fp32 --only 128,4,16,1,bf16 || bad=1
+    return $bad
+}
+
+part_probe() {
+    if [ -n "$dry" ]; then
+        EMU_SEED=1 EMU_SCHEDULES=1 "$dry/bin/test_probe"
+        return
+    fi
+    machine_json >"$out/probe.json"
+    timeout 300 "$bundle/bin/gpu_probe" >>"$out/probe.json"
+}
+
+part_bench() {
+    local seconds=${CARRY_BENCH_SECONDS:-480} program="$bundle/bin/bench_gpu" bad=0 code
+    local -a which=(--device cuda --budget $((seconds / 2)))
+    if [ -n "$dry" ]; then
+        program="$dry/bin/bench_gpu"
+        which=(--device cpu --repeats 3 --only 128,1,1,1,fp32 --only 128,1,16,1,fp32)
+    fi
+    machine_json >"$out/bench-carry.json"
+    timeout $((seconds / 2 + 120)) "$program" "${which[@]}" >>"$out/bench-carry.json" || bad=1
+    "$program" "${which[@]}" --list >"$out/shapes.txt"
+    if command -v python3 >/dev/null; then
+        machine_json >"$out/bench-torch.json"
+        python3 bench/vs/torch_lstm.py --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-torch.json"
+        code=$?
+        [ $code -eq 0 ] || { rm -f "$out/bench-torch.json"; echo "torch: not measured"; }
+        [ $code -eq 0 ] || [ $code -eq $NOT_RUN ] || bad=1
+    fi
+    if [ -z "$dry" ] && [ -x "$bundle/bin/cudnn_lstm" ]; then
+        machine_json >"$out/bench-cudnn.json"
+        timeout $((seconds / 4 + 60)) "$bundle/bin/cudnn_lstm" --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-cudnn.json"
+        code=$?
+        [ $code -eq 0 ] || { rm -f "$out/bench-cudnn.json"; echo "cuDNN: not measured"; }
+        [ $code -eq 0 ] || [ $code -eq $NOT_RUN ] || bad=1
+    fi
+    if command -v python3 >/dev/null; then
+        python3 bench/vs/report.py --markdown "$out/bench.md" --plot "$out/bench" "$out"/bench-*.json || bad=1
+        head -n 40 "$out/bench.md"
+    fi
+    return $bad
+}
+
+# ---- all of it -----------------------------------------------------------------------------------------------
+
+# run PART: its output goes to the screen and to a log; its last words into the summary.
+run() {
+    local start=$SECONDS code=0 said
+    echo "==== $1"
+    "part_$1" </dev/null 2>&1 | tee "$out/$1.log" || code=$?
+    said=$(grep -v '^ *$' "$out/$1.log" | tail -n 1 | cut -c 1-100)
+    case $code in
+    0) said="ok       $said" ;;
+    $NOT_RUN) said="NOT RUN  $said" ;;
+    *) said="FAILED   $said" && failed=1 ;;
+    esac
+    summary+=("$(printf '%-12s %4d s  %s' "$1" $((SECONDS - start)) "$said")")
+    return $code
+}
+
+summary=()
+if [ -n "$prepared" ]; then
+    bundle=$prepared
+    if [ -f "$prepared" ]; then
+        rm -rf "$out/gpu-bundle"
+        tar -xzf "$prepared" -C "$out" || exit 1
+        bundle=$out/gpu-bundle
+    fi
+elif [ -z "$dry" ] && [ "${parts[0]}" != prepare ]; then
+    parts=(prepare "${parts[@]}")
+fi
+if [ -z "$dry" ]; then
+    folders=$(cuda_folders | paste -sd :)
+    export LD_LIBRARY_PATH=$PWD/$bundle/lib${folders:+:$folders}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+    [[ $bundle != /* ]] || export LD_LIBRARY_PATH=$bundle/lib${folders:+:$folders}${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+fi
+machine_json >"$out/machine.json"
+for part in "${parts[@]}"; do
+    if [ "$part" != prepare ] && [ -z "$dry" ] && ! nvidia-smi >/dev/null 2>&1; then
+        summary+=("$(printf '%-12s    0 s  FAILED   there is no GPU here (nvidia-smi finds none)' "$part")")
+        failed=1
+        continue
+    fi
+    if ! run "$part" && [ "$part" = prepare ]; then break; fi
+done
+echo "===="
+printf '%s\n' "${summary[@]}" | tee "$out/summary.txt"
+exit $failed
