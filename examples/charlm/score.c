@@ -1,6 +1,6 @@
 /* How well does a character model predict a text, with its memory and without?
  *
- *     charlm_score [-r rows] [-c chunk] [-w window] [-k every] [-t threads]
+ *     charlm_score [-r rows] [-c chunk] [-w window] [-k every] [-p passes] [-t threads]
  *                  MODEL.carry VOCAB.json TEXT
  *
  * The text is cut into `rows` equal parts (lanes) that one call advances together, and scored in
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 enum way { STATEFUL, WINDOWS, FED_AGAIN };
-enum { PASSES = 5 };
+enum { MOST_PASSES = 99 };
 
 struct job {
     carry_session *session;
@@ -33,7 +33,7 @@ struct job {
     const int32_t
         *ids; /* [rows * length + 1]: the text, and what follows its last character */
     size_t rows, length; /* length: characters fed per lane */
-    size_t chunk, window, every;
+    size_t chunk, window, every, passes;
     size_t width;         /* characters in the vocabulary */
     int32_t *input;       /* [rows, steps of one call] */
     float *probabilities; /* [rows, steps of one call, width] */
@@ -185,15 +185,13 @@ static int by_rate(const void *a, const void *b)
 /* The scores are the same in every pass; what is wanted is the one of median rate. */
 static void run_all(const struct job *job, struct score scores[3])
 {
-    struct score passes[2][PASSES];
-    for (int pass = -1; pass < PASSES; pass++)
-        for (enum way way = STATEFUL; way <= WINDOWS; way++) {
-            struct score score = run(job, way);
-            if (pass >= 0) passes[way][pass] = score;
-        }
+    struct score passes[2][MOST_PASSES + 1]; /* the first is not counted */
+    for (size_t pass = 0; pass <= job->passes; pass++)
+        for (enum way way = STATEFUL; way <= WINDOWS; way++)
+            passes[way][pass] = run(job, way);
     for (enum way way = STATEFUL; way <= WINDOWS; way++) {
-        qsort(passes[way], PASSES, sizeof *passes[way], by_rate);
-        scores[way] = passes[way][PASSES / 2];
+        qsort(passes[way] + 1, job->passes, sizeof *passes[way], by_rate);
+        scores[way] = passes[way][1 + job->passes / 2];
     }
     scores[FED_AGAIN] = run(job, FED_AGAIN);
 }
@@ -212,9 +210,9 @@ static size_t positive(const char *text, char option)
 
 int main(int argc, char **argv)
 {
-    struct job job = {.rows = 8, .chunk = 64, .window = 32, .every = 1};
+    struct job job = {.rows = 8, .chunk = 64, .window = 32, .every = 1, .passes = 5};
     size_t threads = 0; /* what the machine offers */
-    for (int option; (option = getopt(argc, argv, "r:c:w:k:t:")) != -1;)
+    for (int option; (option = getopt(argc, argv, "r:c:w:k:p:t:")) != -1;)
         switch (option) {
         case 'r':
             job.rows = positive(optarg, 'r');
@@ -228,6 +226,9 @@ int main(int argc, char **argv)
         case 'k':
             job.every = positive(optarg, 'k');
             break;
+        case 'p':
+            job.passes = smaller(positive(optarg, 'p'), MOST_PASSES);
+            break;
         case 't':
             threads = positive(optarg, 't');
             break;
@@ -236,7 +237,7 @@ int main(int argc, char **argv)
         }
     if (argc - optind != 3) {
         fprintf(stderr, "usage: charlm_score [-r rows] [-c chunk] [-w window] [-k every] "
-                        "[-t threads] "
+                        "[-p passes] [-t threads] "
                         "MODEL.carry VOCAB.json TEXT\n");
         return 2;
     }
