@@ -101,6 +101,9 @@ static void lay_out(cy_cpu_model *model, const cy_graph *graph,
                             .layers = layers,
                             .outputs = outputs,
                             .cost = cost_of(layers, graph->node_count, kernels->lanes)};
+    for (uint32_t i = 0; i < graph->node_count; i++)
+        model->has_untimed = model->has_untimed || (!graph->nodes[i].in_time &&
+                                                    graph->nodes[i].op != CY_OP_IDENTITY);
 }
 
 carry_status cy_cpu_model_open(const cy_graph *graph, const cy_cpu_kernels *kernels,

@@ -26,6 +26,7 @@ typedef struct cy_cpu_model {
     size_t layer_count;
     cy_cpu_layer *layers; /* [layer_count] */
     cy_value *outputs;    /* [graph->output_count], past every Identity */
+    bool has_untimed;     /* something is computed behind the last step alone */
     cy_cpu_cost cost;
 } cy_cpu_model;
 

@@ -34,9 +34,11 @@ typedef struct worker {
     const cy_cpu_chunk *chunk;
 } worker;
 
+/* Rounded so that a lone row is the caller's, whose cache holds its input, output and state. */
 static span share(const worker *w, size_t n)
 {
-    return (span){n * w->id / w->count, n * (w->id + 1) / w->count};
+    size_t up = w->count - 1;
+    return (span){(n * w->id + up) / w->count, (n * (w->id + 1) + up) / w->count};
 }
 
 static void meet(const worker *w)
@@ -342,6 +344,24 @@ static void leave_run(const worker *w, size_t r)
     }
 }
 
+/* The chunk is the run's last, and what is left is each row's own: a call of one step is mostly
+ * barriers, and this saves one. */
+static bool is_last(const worker *w)
+{
+    size_t end = w->chunk->first_step + w->chunk->steps;
+    return !w->model->has_untimed && rows_at(w->chunk, 0) == w->job->row_count &&
+           w->rows[0].steps <= end;
+}
+
+static void leave_all(const worker *w)
+{
+    span rows = share(w, w->job->row_count);
+    for (size_t r = rows.first; r < rows.end; r++) {
+        leave_chunk(w, r);
+        leave_run(w, r);
+    }
+}
+
 void cy_cpu_job_prepare(const cy_cpu_job *job)
 {
     const cy_graph *graph = job->model->graph;
@@ -375,6 +395,10 @@ void cy_cpu_job_run(const cy_cpu_job *job, uint32_t id)
         w.chunk = &job->space->chunk[turn];
         if (w.chunk->steps == 0) break;
         run_layers(&w, true);
+        if (is_last(&w)) {
+            leave_all(&w);
+            return;
+        }
         turn = 1 - turn;
         if (id == 0)
             plan_chunk(job, w.chunk->first_step + w.chunk->steps,

@@ -5,12 +5,13 @@
  * sleeps, between calls that follow each other closely nobody sleeps, and an idle session costs
  * nothing.
  *
- * Before it sleeps it gives way (sched_yield) many times. A worker that slept is often woken onto the
- * caller's own core: a caller that then spins keeps it from running, and a worker that soon sleeps
- * again is never moved to a free core, so that calls of 15 us took 290, or whole time slices, for as
- * long as they went on. Measured on two cores of a virtual machine; half a millisecond of patience
- * after a call is the price. */
-#define _POSIX_C_SOURCE 200809L /* pthread_sigmask */
+ * A worker that slept, or has just been started, is often put on the caller's own core, and the
+ * system may leave it there for many milliseconds: every barrier then waits until one has spun enough to
+ * give way, so that calls of 3 us took 207 for as long as they went on, and the first calls of a session
+ * five times their time. So a worker that finds itself beside its caller steps aside (step_aside), and
+ * who waits gives way (sched_yield) many times before it sleeps. Measured on two cores of a virtual
+ * machine; half a millisecond of patience after a call is the price. */
+#define _GNU_SOURCE /* sched_getcpu and affinity; pthread_sigmask */
 
 #include "cpu/cpu_threads.h"
 
@@ -50,6 +51,7 @@ struct cy_cpu_pool {
     void (*job)(void *argument, uint32_t id);
     void *argument;
     uint32_t team;
+    int caller_core; /* where the caller is; -1: not known here */
 
     uint32_t started; /* workers running */
     worker workers[];
@@ -120,6 +122,41 @@ void cy_cpu_pool_meet(cy_cpu_pool *pool)
     }
 }
 
+#if defined(__linux__)
+static int this_core(void)
+{
+    return sched_getcpu();
+}
+
+/* Away from this core, to any other that the thread may use; then all are allowed again, and the
+ * system's balance has the last word. Nothing happens where there is only one, or more than a
+ * cpu_set_t holds. */
+static void step_aside(int core)
+{
+    cpu_set_t allowed, others;
+    if (core < 0 || core >= CPU_SETSIZE) return;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return;
+    others = allowed;
+    CPU_CLR(core, &others);
+    if (CPU_COUNT(&others) == 0) return;
+    if (sched_setaffinity(0, sizeof others, &others) != 0) return;
+    sched_setaffinity(0, sizeof allowed, &allowed);
+}
+#else
+static int this_core(void)
+{
+    return -1;
+}
+
+static void step_aside(int core)
+{
+    (void)core;
+}
+#endif
+
+/* Jobs between two steps aside: with more threads than cores somebody is always beside the caller. */
+#define JOBS_TO_STAY 64
+
 /* A worker outside a job's team may sleep through the job: nobody waits for it. One inside cannot
  * miss it: the caller starts no other before it has come to the last barrier. */
 static void *work(void *argument)
@@ -128,11 +165,17 @@ static void *work(void *argument)
     cy_cpu_pool *pool = self->pool;
     cy_cpu_control_set();
     uint64_t seen = 0;
+    unsigned stay = 0;
     for (;;) {
         seen = gate_wait(&pool->start, seen);
         uint32_t team = seen & TEAM_MASK;
         if (team == 0) return NULL;
         if (self->id >= team) continue;
+        if (stay > 0) stay--;
+        else if (pool->caller_core >= 0 && pool->caller_core == this_core()) {
+            step_aside(pool->caller_core);
+            stay = JOBS_TO_STAY;
+        }
         pool->job(pool->argument, self->id);
         cy_cpu_pool_meet(pool);
     }
@@ -192,6 +235,7 @@ void cy_cpu_pool_run(cy_cpu_pool *pool, uint32_t threads,
     pool->job = job;
     pool->argument = argument;
     pool->team = threads;
+    pool->caller_core = this_core();
     uint64_t word = atomic_load_explicit(&pool->start.word, memory_order_relaxed);
     gate_set(&pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS | threads);
     job(argument, 0);

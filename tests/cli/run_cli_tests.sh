@@ -17,13 +17,13 @@ if [ "$1" = --terminal ]; then
         # A chroot often has no /dev/pts: this mounts one, seen by the test alone, where that is allowed.
         # Otherwise exit 77, which ctest and scripts/test.sh count as skipped.
         if [ -z "${own_terminals:-}" ]; then
-            root=(--map-root-user)
-            [ "$(id -u)" -ne 0 ] || root=()
+            apart=(unshare --mount --propagation unchanged)
+            [ "$(id -u)" -eq 0 ] || apart+=(--map-root-user)
             export own_terminals=1
-            if unshare "${root[@]}" --mount true 2>/dev/null; then
-                exec unshare "${root[@]}" --mount sh -c \
-                    'mount -t devpts -o ptmxmode=0666 devpts /dev/pts 2>/dev/null; exec "$@"' \
-                    sh "$0" --terminal "$@"
+            # made private first, or the mount would be everybody's
+            mount_terminals='mount --make-rprivate /dev && mount -t devpts -o ptmxmode=0666 devpts /dev/pts'
+            if "${apart[@]}" sh -c "$mount_terminals" 2>/dev/null; then
+                exec "${apart[@]}" sh -c "$mount_terminals"' && exec "$@"' sh "$0" --terminal "$@"
             fi
         fi
         echo "no pseudo-terminals on this machine"

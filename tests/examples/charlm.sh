@@ -9,7 +9,7 @@ trap 'rm -rf "$work"' EXIT
 "$carry" convert "$charlm/charlm.keras" "$work/charlm.carry"
 
 bits() { # rows, the way
-    "$score" -r "$1" -w 32 -k 1000 "$work/charlm.carry" "$charlm/charlm.vocab.json" \
+    "$score" -r "$1" -w 32 -k 1000 -p 1 -t 1 "$work/charlm.carry" "$charlm/charlm.vocab.json" \
         "$charlm/heldout-MPL-2.0.txt" | sed -n "s/^$2 .*[^0-9.]\([0-9]\.[0-9]*\)  *[0-9]*  *[0-9.]*\$/\1/p"
 }
 

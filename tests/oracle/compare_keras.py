@@ -12,8 +12,10 @@ Keras 2 (tf-keras), .keras or .h5, every supported layer with every argument var
   * `carry info --json` must equal what model.summary() shows;
   * a converted file must give the same bits.
 
-|error| <= 1e-5 max(1, |y|), 5e-3 under float16 and bfloat16. Prints N passed, M failed, the worst error;
-exits non-zero when anything failed. Needs tensorflow, keras 3, tf-keras.
+|error| <= 1e-5 max(1, |y|) against Keras in float32; a model that Keras computes in float16 or bfloat16 is
+held to its own float32 so, and to its low precision by 5e-3. What is over a limit is put to an arbiter that
+nobody here wrote: the same weights in Keras with dtype float64 (README.md). The last line counts; the exit
+status is 0 only when nothing failed. Needs tensorflow, keras 3, tf-keras.
 """
 
 import argparse
@@ -48,8 +50,21 @@ ONLY_3 = ["silu", "relu6", "leaky_relu", "mish", "hard_silu", "hard_swish", "cel
 BOUNDED = {"tanh", "sigmoid", "softsign", "hard_sigmoid", "softmax", "hard_tanh", "relu6"}
 
 
+LIMIT = 1e-5  # of |error| / max(1, |y|) in float32
+LOW_LIMIT = 5e-3  # where Keras computes in float16 or bfloat16
+
+
 class Failure(Exception):
     pass
+
+
+def distance(a, b):
+    """Largest |a - b| / max(1, |b|); infinite where only one of them is a number."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):
+        error = np.abs(a - b) / np.maximum(1, np.abs(b))
+    error[(a == b) | (np.isnan(a) & np.isnan(b))] = 0
+    return float(np.nan_to_num(error, nan=np.inf, posinf=np.inf).max(initial=0))
 
 
 # ---- drawing a model -----------------------------------------------------------------------------
@@ -305,8 +320,7 @@ def build_explicit(K, plan, weights):
         inputs += state
         finals += [h, c]
     model = K.Model(inputs, [tensors[o] for o in plan["outputs"]] + finals)
-    if weights is not None:
-        model.set_weights(weights)
+    model.set_weights(weights)
     return model
 
 
@@ -330,29 +344,27 @@ def as_list(value):
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def as_f32(value):
-    return np.asarray(value).astype(np.float32)
-
-
 # ---- Keras, driven by hand -----------------------------------------------------------------------
 
 
 class Explicit:
     """Keras fed row by row with explicit states: what every option of `carry run` must equal."""
 
-    def __init__(self, K, plan, weights):
-        self.plan = plan
-        self.model = build_explicit(K, plan, weights)
+    def __init__(self, K, plan, weights, dtype):
+        self.plan = plan = dict(plan, dtype=dtype)
+        self.number = np.float64 if dtype == "float64" else np.float32
+        self.model = build_explicit(K, plan, [w.astype(self.number) for w in weights]
+                                    if dtype in ("float32", "float64") else weights)
         self.lstms = [k for k, (kind, _) in enumerate(plan["layers"]) if kind == "LSTM"]
         self.units = [plan["layers"][k][1]["units"] for k in self.lstms]
 
     def zeros(self, rows):
-        return [np.zeros((rows, u), np.float32) for u in self.units for _ in range(2)]
+        return [np.zeros((rows, u), self.number) for u in self.units for _ in range(2)]
 
     def call(self, x, state):
         fed = [tf.cast(v, i.dtype) for v, i in zip([x, *state], self.model.inputs)]
         outputs = as_list(self.model(fed, training=False))
-        outputs = [as_f32(y) for y in outputs]
+        outputs = [np.asarray(y).astype(self.number) for y in outputs]
         count = len(self.plan["outputs"])
         return outputs[:count], outputs[count:]
 
@@ -378,7 +390,7 @@ class Explicit:
                 if not steps:
                     y = state[2 * self.lstms.index(output[0]) + output[1] - 1]
             elif self.has_time(output):
-                full = np.zeros((1, total, y.shape[2]), np.float32)
+                full = np.zeros((1, total, y.shape[2]), self.number)
                 full[:, :steps] = y[:, :steps]
                 y = full
             elif not steps:
@@ -436,6 +448,9 @@ class Case:
         self.carry, self.draw, self.folder = carry, draw, folder
         self.plan = draw.model()
         self.worst = 0.0
+        self.inexact = []  # comparisons in which Keras, not carry, was over a limit: sentences
+        self.left_out = 0  # runs with options in which Keras itself did not stay finite
+        self.others = {}  # Explicit of other dtypes
         self.commands = []
 
     # -- preparing
@@ -450,39 +465,31 @@ class Case:
         self.x = (draw.rng.integers(0, plan["ids"], shape).astype(np.int32) if plan["ids"]
                   else draw.rng.standard_normal(shape).astype(np.float32))
         scale = 0.3 if plan["low"] else 0.6 if plan["unbounded"] else 1.0
-        self.explicit = Explicit(self.K, plan, None)
-        exact = Explicit(self.K, dict(plan, dtype="float64"), None)
         for _ in range(15):
             randomise(self.model, draw.rng, scale)
-            self.expected = self.predict()
-            if self.is_fair(exact):
+            self.expected = self.predict(self.model)
+            if all(np.isfinite(y).all() and np.abs(y).max() < 50 for y in self.expected):
                 break
             scale *= 0.6
         else:
-            raise Failure("no weights make the drawn model a fair one")
-        self.explicit.model.set_weights(self.model.get_weights())
-        self.tolerance = 5e-3 if plan["low"] else 1e-5
+            raise Failure("the drawn model does not stay finite")
+        self.explicit = Explicit(self.K, plan, self.model.get_weights(), plan["dtype"])
         self.path = self.folder / ("model.h5" if plan["file"] == "h5" else "model.keras")
         if plan["compiled"]:
             self.model.compile(optimizer="adam", loss="mse")
         self.model.save(self.path)
         self.names = self.lstm_names(self.model)
 
-    def is_fair(self, exact):
-        """Keras' own float32 is near its float64: else the model's condition would be measured."""
-        if not all(np.isfinite(y).all() and np.abs(y).max() < 50 for y in self.expected):
-            return False
-        if self.plan["low"]:
-            return True
-        exact.model.set_weights([w.astype(np.float64) for w in self.model.get_weights()])
-        wanted, _ = exact.run(self.x, self.plan["rows"], self.declared())
-        return all((np.abs(a - b) <= 2e-6 * np.maximum(1, np.abs(b))).all()
-                   for a, b in zip(self.expected, wanted))
+    def other(self, dtype):
+        """The same model and weights in Keras at another precision."""
+        if dtype not in self.others:
+            self.others[dtype] = Explicit(self.K, self.plan, self.model.get_weights(), dtype)
+        return self.others[dtype]
 
-    def predict(self):
-        reset(self.model)
-        outputs = as_list(self.model.predict(self.x, batch_size=self.plan["rows"], verbose=0))
-        return [as_f32(y) for y in outputs]
+    def predict(self, model):
+        reset(model)
+        outputs = as_list(model.predict(self.x, batch_size=self.plan["rows"], verbose=0))
+        return [np.asarray(y).astype(np.float64) for y in outputs]  # bfloat16 is not NumPy's
 
     @staticmethod
     def lstm_names(model):
@@ -542,7 +549,8 @@ class Case:
                  if type(layer).__name__ != "InputLayer"]
         return [names[layer] for layer, _ in self.plan["outputs"]]
 
-    def compare(self, got, wanted, what):
+    def compare(self, got, wanted, what, again):
+        """again(explicit): the outputs of the same operation from Keras at another precision."""
         if len(got) != len(wanted):
             raise Failure(f"{what}: {len(got)} outputs, expected {len(wanted)}")
         for i, (a, b) in enumerate(zip(got, wanted)):
@@ -550,12 +558,50 @@ class Case:
                 raise Failure(f"{what}: output {i} is {a.dtype}")
             if a.shape != b.shape:
                 raise Failure(f"{what}: output {i} is {list(a.shape)}, expected {list(b.shape)}")
-            error = np.abs(a.astype(np.float64) - b) / np.maximum(1, np.abs(b))
-            worst = float(error.max(initial=0))
-            if not worst <= self.tolerance:
-                raise Failure(f"{what}: output {i} is wrong by {worst:.3g}")
-            if not self.plan["low"]:
-                self.worst = max(self.worst, worst)
+        if self.plan["low"]:
+            single = again(self.other("float32"))
+            for i, (a, low, b) in enumerate(zip(got, wanted, single)):
+                self.judge_low(a, low, b, f"{what}: output {i}")
+            wanted = single
+        for i, (a, b) in enumerate(zip(got, wanted)):
+            error = distance(a, b)
+            if error <= LIMIT:
+                self.worst = max(self.worst, error)
+            else:
+                self.judge(a, error, again, i, f"{what}: output {i}")
+
+    def judge_low(self, got, low, single, what):
+        """Beyond the limit of low precision: excused where Keras' own rounding is beyond it."""
+        error, rounding = distance(got, low), distance(low, single)
+        if error <= LOW_LIMIT:
+            return
+        says = (f"{what}: |carry - {self.plan['dtype']}| {error:.3g}, "
+                f"|{self.plan['dtype']} - float32| {rounding:.3g}, "
+                f"|carry - float32| {distance(got, single):.3g}")
+        if rounding <= LOW_LIMIT:
+            raise Failure(says)
+        self.inexact.append(says)
+
+    def judge(self, got, error, again, i, what):
+        """Over the limit in float32: whoever is farther from float64 is wrong."""
+        exact, single = again(self.other("float64"))[i], again(self.other("float32"))[i]
+        ours, keras = distance(got, exact), distance(single, exact)
+        says = (f"{what}: |carry - Keras| {error:.3g}, |carry - float64| {ours:.3g}, "
+                f"|float32 - float64| {keras:.3g}")
+        if not (ours <= LIMIT < keras or ours <= keras):
+            raise Failure(f"{says}; half an ulp in the weights moves float64 by "
+                          f"{self.condition(again, i, exact):.3g}")
+        self.inexact.append(says)
+
+    def condition(self, again, i, exact):
+        """How far Keras' float64 moves when every weight moves by half a float32 ulp: of 16 draws the
+        most. Excuses nothing; says whether a failure is worth looking for in the code."""
+        weights = self.model.get_weights()
+        moved = 0.0
+        for _ in range(16):
+            drawn = [w * (1 + self.draw.rng.choice([-1, 1], w.shape) * 2.0 ** -24) for w in weights]
+            moved = max(moved, distance(again(Explicit(self.K, self.plan, drawn, "float64"))[i], exact))
+        return moved
 
     # -- what is checked
 
@@ -563,13 +609,20 @@ class Case:
         batch = []
         if not self.plan["stateful"] and self.draw.chance(0.3):
             batch = ["--batch-size", self.draw.int(1, 5)]
-        self.compare(self.run_outputs(*batch), self.expected, "predict")
-        carries = self.declared()
-        wanted, _ = self.explicit.run(self.x, self.plan["rows"], carries)
-        try:
-            self.compare(wanted, self.expected, "reference")
-        except Failure as failure:
-            raise Failure(f"Keras disagrees with itself: {failure}") from None
+        def again(explicit):
+            return explicit.run(self.x, self.plan["rows"], self.declared())[0]
+
+        self.compare(self.run_outputs(*batch), self.expected, "predict", again)
+        # and the explicit driving below means what predict does
+        error = max(map(distance, again(self.explicit), self.expected))
+        if error > (LOW_LIMIT if self.plan["low"] else LIMIT):
+            model = build(self.K, dict(self.plan, dtype="float64"))
+            model.set_weights([w.astype(np.float64) for w in self.model.get_weights()])
+            exact = max(map(distance, again(self.other("float64")), self.predict(model)))
+            says = f"Keras against itself: {error:.3g}, in float64 {exact:.3g}"
+            if exact > LIMIT:
+                raise Failure(says)
+            self.inexact.append(says)
 
     def declared(self):
         return [bool(a.get("stateful")) for kind, a in self.plan["layers"] if kind == "LSTM"]
@@ -625,18 +678,26 @@ class Case:
         if not plan["backwards"] and draw.chance(0.4):
             arguments += ["--chunk", draw.int(1, plan["steps"] + 2)]
 
-        wanted, final = self.explicit.run(self.x, group, carries, steps, state, reset_every)
+        def drive(explicit):
+            return explicit.run(self.x, group, carries, steps, state, reset_every)
+
+        wanted, final = drive(self.explicit)
         if not all(np.isfinite(y).all() and np.abs(y).max(initial=0) < 50
                    for y in [*wanted, *final]):
-            return  # the drawn states made an unbounded activation explode
-        self.compare(self.run_outputs(*arguments), wanted, "options")
+            self.left_out += 1  # the drawn states made an unbounded activation explode
+            return
+        self.compare(self.run_outputs(*arguments), wanted, "options", lambda e: drive(e)[0])
         if state_out:
             tensors = read_safetensors(state_out)
             expected = self.state_tensors(final, keep)
             if sorted(tensors) != sorted(expected):
                 raise Failure(f"--state-out has {sorted(tensors)}, expected {sorted(expected)}")
-            names = sorted(expected)
-            self.compare([tensors[n] for n in names], [expected[n] for n in names], "--state-out")
+            def states(final):
+                expected = self.state_tensors(final, keep)
+                return [expected[n] for n in sorted(expected)]
+
+            self.compare([tensors[n] for n in sorted(tensors)], states(final), "--state-out",
+                         lambda e: states(drive(e)[1]))
 
     def check_same_bits(self):
         """A converted file and any chunk give the very same bits."""
@@ -710,14 +771,17 @@ def main():
     options = parser.parse_args()
     carry = options.carry.resolve()
 
-    passed, failed, worst = 0, 0, 0.0
+    passed, failed, inexact, left_out, worst = 0, 0, 0, 0, 0.0
     for index in range(options.first, options.first + options.models):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="compare_keras_"))
         case = Case(carry, Draw(options.seed, index), folder)
         try:
             case.check()
-            passed += 1
-            worst = max(worst, case.worst)
+            if case.inexact:
+                inexact += 1
+                print(f"model {index}: Keras is the inexact side", flush=True)
+            else:
+                passed += 1
         except Exception as failure:  # Keras' own exceptions too: such a model has not passed
             failed += 1
             print(f"model {index} FAILED: {type(failure).__name__}: {failure}\n    plan {case.plan}\n"
@@ -726,10 +790,16 @@ def main():
                 shutil.copytree(folder, options.keep / str(index), dirs_exist_ok=True)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        for says in case.inexact:
+            print(f"    {says}", flush=True)
+        worst = max(worst, case.worst)
+        left_out += case.left_out
         if (index + 1) % 25 == 0:
-            print(f"{index + 1 - options.first} models: {passed} passed, {failed} failed",
-                  flush=True)
-    print(f"{passed} passed, {failed} failed, worst error {worst:.3g}")
+            print(f"{index + 1 - options.first} models: {passed} passed, {inexact} with Keras the "
+                  f"inexact side, {failed} failed", flush=True)
+    print(f"{passed} passed, {inexact} with Keras the inexact side, {failed} failed; worst error of "
+          f"what is within the limit {worst:.3g}; {left_out} runs with options left out, not finite "
+          "in Keras")
     return 1 if failed or not passed else 0
 
 
