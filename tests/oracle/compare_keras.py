@@ -2,6 +2,7 @@
 """Compares `carry` with Keras on random models that are not in the repository.
 
     python tests/oracle/compare_keras.py CARRY [--models N] [--seed S] [--first I] [--keep DIR]
+                                         [--device cuda] [--precision tf32|bf16|fp16]
 
 CARRY is the built command. Each model is drawn from (seed, index): Sequential or Functional, Keras 3 or
 Keras 2 (tf-keras), .keras or .h5, every supported layer with every argument varied. For each one
@@ -12,7 +13,9 @@ Keras 2 (tf-keras), .keras or .h5, every supported layer with every argument var
   * `carry info --json` must equal what model.summary() shows;
   * a converted file must give the same bits.
 
-|error| <= 1e-5 max(1, |y|), 5e-3 under float16 and bfloat16. Prints N passed, M failed, the worst error;
+|error| <= 1e-5 max(1, |y|), 5e-3 under float16 and bfloat16 in Keras. With --device cuda half of the models run with
+--exact; the others may change bits with a cut. With --precision the models have weights at Keras' own scale, bounded
+activations and up to 100 steps, and |error| <= 2e-2 max(1, |y|). Prints N passed, M failed, the worst error;
 exits non-zero when anything failed. Needs tensorflow, keras 3, tf-keras.
 """
 
@@ -58,8 +61,10 @@ class Failure(Exception):
 class Draw:
     """Random choices, and the plan of a model: plain data, from which models are built twice."""
 
-    def __init__(self, seed, index):
+    def __init__(self, seed, index, narrow=False):
         self.rng = np.random.default_rng([seed, index])
+        self.how = np.random.default_rng([seed, index, 1])  # the plan is the same on every device
+        self.narrow = narrow  # carry computes products with fewer bits than float32
 
     def chance(self, p):
         return self.rng.random() < p
@@ -72,7 +77,7 @@ class Draw:
 
     def activation(self, default, p):
         names = COMMON + (ONLY_3 if self.plan["keras"] == 3 else [])
-        if self.plan["low"]:  # without a bound Keras' own rounding exceeds any tolerance
+        if self.plan["low"] or self.narrow:  # without a bound rounding exceeds any tolerance
             names = [n for n in names if n in BOUNDED]
         return default if self.chance(1 - p) else self.pick(names)
 
@@ -155,6 +160,10 @@ class Draw:
             plan["rows"], plan["steps"] = self.pick([(2, 200), (1, 310), (70, 9), (130, 3)])
         if self.chance(0.12):
             plan["dtype"] = self.pick(["mixed_float16", "mixed_bfloat16", "float64", "float16"])
+        if self.narrow:
+            plan["dtype"] = None
+            if self.chance(0.4):
+                plan["rows"], plan["steps"], plan["groups"] = self.int(1, 2), 100, 1
         plan["low"] = plan["dtype"] in ("mixed_float16", "mixed_bfloat16", "float16")
         if plan["low"]:
             plan["steps"] = min(plan["steps"], 3)
@@ -320,6 +329,11 @@ def randomise(model, rng, scale):
     model.set_weights(weights)
 
 
+def randomise_biases(model, rng):
+    model.set_weights([w if w.ndim > 1 else rng.uniform(-0.1, 0.2, w.shape).astype(w.dtype) + w
+                       for w in model.get_weights()])
+
+
 def reset(model):
     for layer in model.layers:
         if getattr(layer, "stateful", False):
@@ -432,9 +446,18 @@ def read_safetensors(path):
 
 
 class Case:
-    def __init__(self, carry, draw, folder):
+    def __init__(self, carry, draw, folder, device=None, precision=None):
         self.carry, self.draw, self.folder = carry, draw, folder
         self.plan = draw.model()
+        self.on = []  # what says where and how carry computes
+        self.same_bits = device is None
+        if device:
+            self.on += ["--device", device]
+            if precision != "tf32" and draw.how.random() < 0.5:
+                self.on.append("--exact")
+                self.same_bits = True
+        if precision:
+            self.on += ["--precision", precision]
         self.worst = 0.0
         self.commands = []
 
@@ -453,7 +476,10 @@ class Case:
         self.explicit = Explicit(self.K, plan, None)
         exact = Explicit(self.K, dict(plan, dtype="float64"), None)
         for _ in range(15):
-            randomise(self.model, draw.rng, scale)
+            if draw.narrow:
+                randomise_biases(self.model, draw.rng)
+            else:
+                randomise(self.model, draw.rng, scale)
             self.expected = self.predict()
             if self.is_fair(exact):
                 break
@@ -461,7 +487,7 @@ class Case:
         else:
             raise Failure("no weights make the drawn model a fair one")
         self.explicit.model.set_weights(self.model.get_weights())
-        self.tolerance = 5e-3 if plan["low"] else 1e-5
+        self.tolerance = 2e-2 if draw.narrow else 5e-3 if plan["low"] else 1e-5
         self.path = self.folder / ("model.h5" if plan["file"] == "h5" else "model.keras")
         if plan["compiled"]:
             self.model.compile(optimizer="adam", loss="mse")
@@ -491,7 +517,8 @@ class Case:
     # -- running
 
     def run(self, arguments, ok=True):
-        command = [str(self.carry), *[str(a) for a in arguments]]
+        on = self.on if arguments[0] in ("run", "info") else []
+        command = [str(self.carry), *[str(a) for a in arguments], *on]
         self.commands.append(" ".join(command))
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         if ok and done.returncode:
@@ -639,7 +666,7 @@ class Case:
             self.compare([tensors[n] for n in names], [expected[n] for n in names], "--state-out")
 
     def check_same_bits(self):
-        """A converted file and any chunk give the very same bits."""
+        """A converted file and any chunk give the very same bits (a chunk where that is promised)."""
         first = self.run_outputs()
         converted = self.folder / "converted.carry"
         self.run(["convert", self.path, converted])
@@ -647,6 +674,9 @@ class Case:
         if not self.plan["backwards"]:
             arguments = ["--chunk", self.draw.int(1, self.plan["steps"])]
         second = self.run_outputs(*arguments, model=converted)
+        if not self.same_bits and arguments:
+            self.compare(second, first, "converted and cut")
+            return
         for i, (a, b) in enumerate(zip(first, second)):
             if a.tobytes() != b.tobytes():
                 raise Failure(f"output {i} has other bits: converted, {arguments}")
@@ -706,6 +736,9 @@ def main():
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="index of the first model")
+    parser.add_argument("--device", choices=["cpu", "cuda"], help="where carry runs")
+    parser.add_argument("--precision", choices=["tf32", "bf16", "fp16"],
+                        help="what carry computes products in")
     parser.add_argument("--keep", type=pathlib.Path, help="keep the files of failed models here")
     options = parser.parse_args()
     carry = options.carry.resolve()
@@ -713,7 +746,8 @@ def main():
     passed, failed, worst = 0, 0, 0.0
     for index in range(options.first, options.first + options.models):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="compare_keras_"))
-        case = Case(carry, Draw(options.seed, index), folder)
+        draw = Draw(options.seed, index, narrow=options.precision is not None)
+        case = Case(carry, draw, folder, options.device, options.precision)
         try:
             case.check()
             passed += 1
