@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what is missing, builds, and runs all tests. Arguments go to cmake: scripts/test.sh -DCARRY_WERROR=ON
+# Installs what is missing, builds, and runs all tests; the CUDA backend in emulation, whether there is a GPU or
+# not: scripts/gpu-check.sh tests it on one. Arguments go to cmake: scripts/test.sh -DCARRY_WERROR=ON
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=$(mktemp)
@@ -21,4 +22,7 @@ sed -n 's/.* tests passed, \([0-9]*\) tests\? failed out of \([0-9]*\).*/\1 \2/p
     read -r failed all
     echo "$((all - failed - skipped)) passed, $failed failed, $skipped skipped"
 }
+if command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q '^GPU'; then
+    echo "there is a GPU here, and these tests did not use it: scripts/gpu-check.sh does"
+fi
 exit $code

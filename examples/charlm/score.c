@@ -1,7 +1,12 @@
 /* How well does a character model predict a text, with its memory and without?
  *
- *     charlm_score [-r rows] [-c chunk] [-w window] [-k every] [-p passes] [-t threads]
- *                  MODEL.carry VOCAB.json TEXT
+ *     charlm_score [options] MODEL.carry VOCAB.json TEXT
+ *
+ *     -r, --rows N       -c, --chunk N     -w, --window N     -k, --every N
+ *     -p, --passes N (5)
+ *     -n, --characters N of the text, from its beginning: the others are left out
+ *     -t, --threads N    of the CPU
+ *     --device auto|cpu|cuda|cuda:N  --precision fp32|tf32|bf16|fp16  --exact
  *
  * The text is cut into `rows` equal parts (lanes) that one call advances together, and scored in
  * bits per character, -log2 of the probability the model gave to the character that came:
@@ -14,15 +19,15 @@
  * All three see the same lanes with the same number of rows in a call. The rate counts characters
  * scored per second of carry_run. The first two take a fraction of a second, so they are run in turns:
  * once to warm up, then for the median of some more. */
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE /* getopt_long */
 #include <carry/carry.h>
+#include <getopt.h>
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 enum way { STATEFUL, WINDOWS, FED_AGAIN };
 enum { MOST_PASSES = 99 };
@@ -199,6 +204,16 @@ static void run_all(const struct job *job, struct score scores[3])
     scores[FED_AGAIN] = run(job, FED_AGAIN);
 }
 
+static _Noreturn void usage(void)
+{
+    fprintf(stderr, "usage: charlm_score [--rows N] [--chunk N] [--window N] [--every N] "
+                    "[--passes N]\n"
+                    "                    [--characters N] [--threads N] [--device D] "
+                    "[--precision P] [--exact] "
+                    "MODEL.carry VOCAB.json TEXT\n");
+    exit(2);
+}
+
 static size_t positive(const char *text, char option)
 {
     char *end, name[] = {'-', option, '\0'};
@@ -211,11 +226,54 @@ static size_t positive(const char *text, char option)
     return (size_t)value;
 }
 
+static carry_precision precision_of(const char *word)
+{
+    static const char *const words[] = {"fp32", "tf32", "bf16", "fp16"};
+    for (int i = 0; i < 4; i++)
+        if (strcmp(word, words[i]) == 0) return (carry_precision)i;
+    fprintf(stderr,
+            "charlm_score: unknown precision %s; it is one of fp32, tf32, bf16, fp16\n",
+            word);
+    exit(2);
+}
+
+/* A GPU runs a whole call of a captured shape by one launch: the shapes of the two ways that want every answer. */
+static void open_session(struct job *job, carry_model *model,
+                         carry_session_options *options)
+{
+    carry_model_info info = {.size = sizeof info};
+    check(carry_model_get_info(model, &info));
+    size_t rows = smaller(job->rows, strcmp(info.device, "cpu") == 0 ? 64 : 1024);
+    size_t most = 4096 / rows; /* steps for which the session has room anyway */
+    const carry_graph_shape shapes[] = {
+        {(uint32_t)rows, (uint32_t)smaller(job->chunk, smaller(most, 1024))},
+        {(uint32_t)rows, (uint32_t)smaller(job->window, smaller(most, 1024))}};
+    options->max_rows = (uint32_t)rows;
+    options->graphs = shapes;
+    options->graph_count = 2;
+    check(carry_session_open(&job->session, model, options));
+}
+
 int main(int argc, char **argv)
 {
     struct job job = {.rows = 8, .chunk = 64, .window = 32, .every = 1, .passes = 5};
-    size_t threads = 0; /* what the machine offers */
-    for (int option; (option = getopt(argc, argv, "r:c:w:k:p:t:")) != -1;)
+    size_t most_characters = SIZE_MAX;
+    carry_model_options on = {.size = sizeof on};
+    carry_session_options options = {.size = sizeof options};
+    enum { DEVICE = 256, PRECISION, EXACT };
+    static const struct option names_of[] = {{"rows", 1, NULL, 'r'},
+                                             {"chunk", 1, NULL, 'c'},
+                                             {"window", 1, NULL, 'w'},
+                                             {"every", 1, NULL, 'k'},
+                                             {"characters", 1, NULL, 'n'},
+                                             {"threads", 1, NULL, 't'},
+                                             {"passes", 1, NULL, 'p'},
+                                             {"device", 1, NULL, DEVICE},
+                                             {"precision", 1, NULL, PRECISION},
+                                             {"exact", 0, NULL, EXACT},
+                                             {NULL, 0, NULL, 0}};
+    for (int option;
+         (option = getopt_long(argc, argv, "r:c:w:k:n:p:t:", names_of, NULL)) != -1;)
         switch (option) {
         case 'r':
             job.rows = positive(optarg, 'r');
@@ -232,23 +290,31 @@ int main(int argc, char **argv)
         case 'p':
             job.passes = smaller(positive(optarg, 'p'), MOST_PASSES);
             break;
+        case 'n':
+            most_characters = positive(optarg, 'n');
+            break;
         case 't':
-            threads = positive(optarg, 't');
+            options.threads = (uint32_t)positive(optarg, 't');
+            break;
+        case DEVICE:
+            on.device = optarg;
+            break;
+        case PRECISION:
+            on.precision = precision_of(optarg);
+            break;
+        case EXACT:
+            options.exact = 1;
             break;
         default:
-            return 2;
+            usage();
         }
-    if (argc - optind != 3) {
-        fprintf(stderr, "usage: charlm_score [-r rows] [-c chunk] [-w window] [-k every] "
-                        "[-p passes] [-t threads] "
-                        "MODEL.carry VOCAB.json TEXT\n");
-        return 2;
-    }
+    if (argc - optind != 3) usage();
     const char *path = argv[optind];
     int32_t id_of[256];
     size_t characters;
     job.width = read_vocabulary(argv[optind + 1], id_of);
     int32_t *ids = read_text(argv[optind + 2], id_of, &characters);
+    characters = smaller(characters, most_characters);
     if (characters < job.rows + 1)
         fail(argv[optind + 2], "has fewer characters than rows");
     job.ids = ids;
@@ -257,7 +323,7 @@ int main(int argc, char **argv)
     carry_model *model = NULL;
     carry_port_info in = {.size = sizeof in}, out = {.size = sizeof out};
     carry_model_info info = {.size = sizeof info};
-    check(carry_model_open(&model, path, NULL));
+    check(carry_model_open(&model, path, &on));
     check(carry_model_get_info(model, &info));
     check(carry_model_get_input(model, 0, &in));
     check(carry_model_get_output(model, 0, &out));
@@ -265,9 +331,7 @@ int main(int argc, char **argv)
         (size_t)out.width != job.width || !out.has_time)
         fail(path, "does not give one answer per character of this vocabulary");
 
-    carry_session_options options = {.size = sizeof options,
-                                     .threads = (uint32_t)threads};
-    check(carry_session_open(&job.session, model, &options));
+    open_session(&job, model, &options);
     job.states = get(job.rows, sizeof *job.states);
     for (size_t r = 0; r < job.rows; r++)
         check(carry_state_open(job.session, &job.states[r]));

@@ -18,6 +18,7 @@ typedef struct bench_options {
     cy_uint_list rows;
     uint64_t chunk, window, steps, threads; /* window 0: what the file says, or 64 */
     int json;
+    cy_device_options on;
 } bench_options;
 
 typedef enum bench_mode { STATEFUL, WINDOW, ROUND_TRIP, MODES } bench_mode;
@@ -47,6 +48,8 @@ typedef struct bench_job {
         carried; /* [rows, state_bytes / 4]: the states at the caller's, between round trips */
     size_t *widths; /* of the state's tensors */
     double *call_us;
+    int exact;                           /* what the sessions promise */
+    uint64_t graph_chunks, plain_chunks; /* of all sessions */
 } bench_job;
 
 static int out_of_memory(void)
@@ -80,9 +83,16 @@ static void fill(bench_job *job, uint64_t steps)
 static int open_rows(bench_job *job)
 {
     uint64_t steps = job->rows * longest_call(job), width = (uint64_t)job->input.width;
+    /* New steps and windows alike, lest one way be measured at its best and another not. */
+    carry_graph_shape graphs[2 * CY_DEVICE_GRAPHS];
+    size_t count = cy_device_graphs(&job->info, job->rows, job->options->chunk, graphs);
+    count += cy_device_graphs(&job->info, job->rows, job->window, graphs + count);
     carry_session_options wants = {.size = sizeof wants,
-                                   .threads = (uint32_t)job->options->threads};
-    if (job->rows < 64) wants.max_rows = (uint32_t)job->rows;
+                                   .threads = (uint32_t)job->options->threads,
+                                   .max_rows = cy_device_max_rows(&job->info, job->rows),
+                                   .exact = (uint32_t)job->options->on.exact,
+                                   .graphs = graphs,
+                                   .graph_count = count};
     if (job->info.whole_sequence) wants.max_steps = (uint32_t)longest_call(job);
     if (carry_session_open(&job->session, job->model, &wants) != CARRY_OK)
         return model_failed(job);
@@ -116,6 +126,12 @@ static int open_rows(bench_job *job)
 
 static void close_rows(bench_job *job)
 {
+    carry_session_info info = {.size = sizeof info};
+    if (job->session != NULL && carry_session_get_info(job->session, &info) == CARRY_OK) {
+        job->exact = (int)info.exact;
+        job->graph_chunks += info.graph_chunks;
+        job->plain_chunks += info.plain_chunks;
+    }
     carry_session_close(&job->session);
     for (size_t i = 0; job->out != NULL && i < job->info.outputs; i++)
         free(job->out[i].data);
@@ -222,18 +238,20 @@ static int measure_all(bench_job *job, bench_result *results)
     return code;
 }
 
-static int print_json(const bench_result *results, size_t count)
+static int print_json(const bench_job *job, const bench_result *results, size_t count)
 {
+    const char *precision = cy_precision_name(job->info.precision);
     json_t *list = json_array();
     for (size_t i = 0; i < count; i++) {
         const bench_result *result = &results[i];
         json_array_append_new(
             list,
-            json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f}", "mode",
+            json_pack("{s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:s, s:s, s:b}", "mode",
                       mode_names[result->mode], "rows", (json_int_t)result->rows, "chunk",
                       (json_int_t)result->chunk, "steps_per_s", result->steps_per_s,
                       "us_per_call_p50", result->us_p50, "us_per_call_p99",
-                      result->us_p99, "ratio_to_stateful", result->ratio));
+                      result->us_p99, "ratio_to_stateful", result->ratio, "device",
+                      job->info.device, "precision", precision, "exact", job->exact));
     }
     int failed = list == NULL || json_dumpf(list, stdout, JSON_REAL_PRECISION(6)) != 0;
     json_decref(list);
@@ -244,9 +262,13 @@ static int print_json(const bench_result *results, size_t count)
 
 static int print_table(const bench_job *job, const bench_result *results, size_t count)
 {
-    printf("%s on %s (%s); window %" PRIu64 ", %" PRIu64 " steps, medians of calls\n\n",
-           job->options->model, job->info.device, carry_cpu_isa(), job->window,
-           job->options->steps);
+    char description[320];
+    printf("%s on %s (%s; %s%s); window %" PRIu64 ", %" PRIu64
+           " steps, medians of calls\n\n",
+           job->options->model, job->info.device,
+           cy_device_description(job->info.device, description, sizeof description),
+           cy_precision_name(job->info.precision), job->exact ? ", exact" : "",
+           job->window, job->options->steps);
     printf("  %-10s %6s %6s %14s %14s %14s %10s\n", "mode", "rows", "chunk", "steps/s",
            "us/call p50", "us/call p99", "ratio");
     for (size_t i = 0; i < count; i++) {
@@ -261,6 +283,10 @@ static int print_table(const bench_job *job, const bench_result *results, size_t
            "  steps/s counts new steps over all rows; ratio is to stateful at the same "
            "rows\n",
            job->window);
+    if (job->graph_chunks > 0)
+        printf("  %" PRIu64 " chunks of steps were launched as a captured graph, %" PRIu64
+               " kernel by kernel\n",
+               job->graph_chunks, job->plain_chunks);
     return cy_finish_stdout();
 }
 
@@ -268,7 +294,7 @@ static int bench(bench_job *job)
 {
     const bench_options *options = job->options;
     size_t count = options->rows.count * MODES;
-    int code = cy_model_load(options->model, NULL, &job->model, NULL);
+    int code = cy_model_load(options->model, &options->on, &job->model, NULL);
     if (code != CY_EXIT_OK) return code;
     job->info.size = sizeof job->info;
     job->input.size = sizeof job->input;
@@ -285,8 +311,8 @@ static int bench(bench_job *job)
     if (results == NULL) return out_of_memory();
     code = measure_all(job, results);
     if (code == CY_EXIT_OK)
-        code =
-            options->json ? print_json(results, count) : print_table(job, results, count);
+        code = options->json ? print_json(job, results, count)
+                             : print_table(job, results, count);
     free(results);
     return code;
 }
@@ -307,7 +333,8 @@ int cy_cmd_bench(int argc, char **argv)
         {"steps", CY_OPTION_UINT, &given.steps, "N",
          "new steps a row is timed over; default: 200", 1, 100000000},
         {"threads", CY_OPTION_UINT, &given.threads, "N",
-         "default: as many as affinity and quota allow", 1, 1024},
+         "of the CPU; default: as many as affinity and quota allow", 1, 1024},
+        CY_DEVICE_OPTION_ROWS(given.on),
         {"json", CY_OPTION_FLAG, &given.json, NULL,
          "a JSON array of objects instead of a table", 0, 0},
     };
@@ -323,6 +350,7 @@ int cy_cmd_bench(int argc, char **argv)
         .option_count = sizeof options / sizeof options[0],
     };
     int code = cy_command_line_read(&line, argc, argv);
+    if (code < 0) code = cy_device_options_check(&given.on);
     if (code >= 0) return code;
     if (given.window != 0 && given.window < given.chunk)
         return cy_report(CY_EXIT_USAGE,

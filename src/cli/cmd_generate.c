@@ -19,6 +19,7 @@ typedef struct generate_options {
     const char *model, *prompt, *vocabulary;
     uint64_t length, seed;
     double temperature;
+    cy_device_options on;
 } generate_options;
 
 typedef struct generate_job {
@@ -117,7 +118,14 @@ static int check_model(generate_job *job)
 static int open_session(generate_job *job)
 {
     size_t count = job->vocabulary.count;
-    carry_session_options wants = {.size = sizeof wants, .max_rows = 1, .max_states = 1};
+    /* Every character is one step of one row. */
+    carry_graph_shape graph = {.rows = 1, .steps = 1};
+    carry_session_options wants = {.size = sizeof wants,
+                                   .max_rows = 1,
+                                   .max_states = 1,
+                                   .exact = (uint32_t)job->options->on.exact,
+                                   .graphs = &graph,
+                                   .graph_count = 1};
     job->scores = calloc(count, sizeof *job->scores);
     job->weights = calloc(count, sizeof *job->weights);
     if (job->input.dtype != CARRY_I32)
@@ -193,7 +201,7 @@ static int speak(generate_job *job)
 
 static int generate(generate_job *job)
 {
-    int code = cy_model_load(job->options->model, NULL, &job->model, NULL);
+    int code = cy_model_load(job->options->model, &job->options->on, &job->model, NULL);
     if (code == CY_EXIT_OK) code = open_vocabulary(job);
     if (code == CY_EXIT_OK) code = read_prompt(job);
     if (code == CY_EXIT_OK) code = check_model(job);
@@ -217,6 +225,7 @@ int cy_cmd_generate(int argc, char **argv)
         {"vocab", CY_OPTION_STRING, &given.vocabulary, "FILE",
          "JSON array of strings; default: MODEL with .vocab.json for its extension", 0,
          0},
+        CY_DEVICE_OPTION_ROWS(given.on),
     };
     const cy_command_line line = {
         .command = "generate",
@@ -232,6 +241,7 @@ int cy_cmd_generate(int argc, char **argv)
                  "A last\nlayer with softmax gives probabilities, any other logits.",
     };
     int code = cy_command_line_read(&line, argc, argv);
+    if (code < 0) code = cy_device_options_check(&given.on);
     if (code >= 0) return code;
     if (given.prompt == NULL)
         return cy_report(CY_EXIT_USAGE, "--prompt is missing; see carry generate --help");

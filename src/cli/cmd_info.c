@@ -12,10 +12,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* How a call of so many rows and steps would be computed. */
+typedef struct device_facts {
+    uint64_t rows, steps;
+    int exact;               /* in: asked for; out: promised */
+    carry_plan_info *layers; /* [model.layers] */
+} device_facts;
+
 /* Everything the library says about a model, asked once. The index functions cannot fail on a model
  * that opened, whose counts they are called by. */
 typedef struct model_facts {
     const char *path, *format;
+    device_facts *on; /* NULL: not asked for */
     carry_model_info model;
     carry_layer_info *layers;
     carry_weight_info *weights;
@@ -46,8 +54,36 @@ static bool facts_ask(model_facts *facts, const carry_model *model)
     return true;
 }
 
+/* Opens a session, since it is one that plans: with the rows and steps asked about. */
+static int device_facts_ask(model_facts *facts, carry_model *model)
+{
+    device_facts *on = facts->on;
+    carry_session *session;
+    carry_session_info info = {.size = sizeof info};
+    carry_session_options wants = {
+        .size = sizeof wants,
+        .max_rows = cy_device_max_rows(&facts->model, on->rows),
+        .max_steps = facts->model.whole_sequence ? (uint32_t)on->steps : 0,
+        .exact = (uint32_t)on->exact};
+    on->layers = calloc(facts->model.layers + 1, sizeof *on->layers);
+    if (on->layers == NULL)
+        return cy_report(CY_EXIT_FAILED, "%s: out of memory", facts->path);
+    bool done = carry_session_open(&session, model, &wants) == CARRY_OK &&
+                carry_session_get_info(session, &info) == CARRY_OK;
+    for (size_t i = 0; done && i < facts->model.layers; i++) {
+        on->layers[i].size = sizeof on->layers[i];
+        done = carry_session_get_plan(session, i, on->rows, on->steps, &on->layers[i]) ==
+               CARRY_OK;
+    }
+    on->exact = (int)info.exact;
+    carry_session_close(&session);
+    return done ? CY_EXIT_OK
+                : cy_report(CY_EXIT_FAILED, "%s: %s", facts->path, carry_error());
+}
+
 static void facts_free(model_facts *facts)
 {
+    if (facts->on != NULL) free(facts->on->layers);
     free(facts->layers);
     free(facts->weights);
     free(facts->inputs);
@@ -101,6 +137,27 @@ static json_t *layer_json(const model_facts *facts, const carry_layer_info *laye
                      "parameters", (json_int_t)layer->parameters, "weights", weights);
 }
 
+/* Adds what the device makes of it. */
+static int add_device(json_t *root, const model_facts *facts)
+{
+    const device_facts *on = facts->on;
+    json_t *plan = json_array();
+    for (size_t i = 0; i < facts->model.layers; i++)
+        json_array_append_new(plan,
+                              json_pack("{s:s, s:s, s:s}", "layer", facts->layers[i].name,
+                                        "algorithm", on->layers[i].algorithm, "reason",
+                                        on->layers[i].reason));
+    json_t *more =
+        json_pack("{s:s, s:s?, s:I, s:b, s:I, s:I, s:o}", "precision",
+                  cy_precision_name(facts->model.precision), "device_note",
+                  facts->model.device_note, "device_bytes",
+                  (json_int_t)facts->model.device_bytes, "exact", on->exact, "rows",
+                  (json_int_t)on->rows, "steps", (json_int_t)on->steps, "plan", plan);
+    int failed = json_object_update(root, more);
+    json_decref(more);
+    return failed;
+}
+
 static int print_json(const model_facts *facts)
 {
     json_t *layers = json_array(), *state = json_array();
@@ -121,7 +178,8 @@ static int print_json(const model_facts *facts)
         ports_json(facts->inputs, facts->model.inputs), "outputs",
         ports_json(facts->outputs, facts->model.outputs), "layers", layers, "state",
         state, "state_bytes_per_sequence", (json_int_t)facts->model.state_bytes);
-    if (root == NULL || json_dumpf(root, stdout, 0) != 0) {
+    if (root == NULL || (facts->on != NULL && add_device(root, facts) != 0) ||
+        json_dumpf(root, stdout, 0) != 0) {
         json_decref(root);
         return cy_report(CY_EXIT_FAILED,
                          "%s: its description could not be written as JSON", facts->path);
@@ -334,6 +392,36 @@ static void print_words(const model_facts *facts)
                batch);
 }
 
+static void print_device(const model_facts *facts)
+{
+    const device_facts *on = facts->on;
+    char text[320], number[32];
+    int name_width = 0, algorithm_width = 0;
+    printf("\non %s: ", facts->model.device);
+    cy_print_text(stdout, cy_device_description(facts->model.device, text, sizeof text));
+    printf("; %s, %s, packed weights %s bytes\n",
+           cy_precision_name(facts->model.precision), on->exact ? "exact" : "not exact",
+           grouped(number, facts->model.device_bytes));
+    printf("how a call of %" PRIu64 " row%s and %" PRIu64 " step%s would be computed\n",
+           on->rows, on->rows == 1 ? "" : "s", on->steps, on->steps == 1 ? "" : "s");
+    for (size_t i = 0; i < facts->model.layers; i++) {
+        int name = (int)columns_of(facts->layers[i].name);
+        int algorithm = (int)strlen(on->layers[i].algorithm);
+        if (name > name_width) name_width = name;
+        if (algorithm > algorithm_width) algorithm_width = algorithm;
+    }
+    for (size_t i = 0; i < facts->model.layers; i++) {
+        const carry_plan_info *plan = &on->layers[i];
+        const char *name = facts->layers[i].name;
+        printf("  ");
+        cy_print_text(stdout, name);
+        printf("%*s  %-*s", name_width - (int)columns_of(name), "",
+               plan->reason[0] == 0 ? 0 : algorithm_width, plan->algorithm);
+        if (plan->reason[0] != 0) printf("  %s", plan->reason);
+        putchar('\n');
+    }
+}
+
 static int print_text(const model_facts *facts)
 {
     char number[32], bytes[32];
@@ -356,6 +444,7 @@ static int print_text(const model_facts *facts)
     print_ports(facts);
     print_state(facts);
     print_words(facts);
+    if (facts->on != NULL) print_device(facts);
     return cy_finish_stdout();
 }
 
@@ -363,31 +452,46 @@ int cy_cmd_info(int argc, char **argv)
 {
     const char *path = NULL;
     int json = 0;
+    uint64_t rows = 0, steps = 0; /* not given */
+    cy_device_options on = {0};
     const cy_argument arguments[] = {{"MODEL", &path}};
     const cy_option options[] = {
         {"json", CY_OPTION_FLAG, &json, NULL, "one JSON object instead of text", 0, 0},
+        CY_DEVICE_OPTION_ROWS(on),
+        {"rows", CY_OPTION_UINT, &rows, "N", "of the call; default: 1", 1, 1 << 20},
+        {"steps", CY_OPTION_UINT, &steps, "N", "of the call; default: 1", 1, 1 << 24},
     };
     const cy_command_line line = {
         .command = "info",
-        .synopsis = "MODEL [--json]",
+        .synopsis = "MODEL [options]",
         .summary = "Shows a model's layers, weights, inputs and outputs, and its state: "
                    "what it\n"
                    "remembers of one sequence.",
         .arguments = arguments,
         .argument_count = 1,
         .options = options,
-        .option_count = 1,
+        .option_count = sizeof options / sizeof options[0],
+        .notes =
+            "Any of --device, --precision, --exact, --rows and --steps adds how each "
+            "layer of a\ncall of so many rows and steps would be computed there, and "
+            "why.",
     };
     int code = cy_command_line_read(&line, argc, argv);
+    if (code < 0) code = cy_device_options_check(&on);
     if (code >= 0) return code;
 
     carry_model *model;
+    device_facts asked = {
+        .rows = rows > 0 ? rows : 1, .steps = steps > 0 ? steps : 1, .exact = on.exact};
     model_facts facts = {.path = path};
-    code = cy_model_load(path, NULL, &model, &facts.format);
+    if (on.device != NULL || on.precision != NULL || on.exact || rows > 0 || steps > 0)
+        facts.on = &asked;
+    code = cy_model_load(path, &on, &model, &facts.format);
     if (code != CY_EXIT_OK) return code;
     if (!facts_ask(&facts, model))
         code = cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
-    else code = json ? print_json(&facts) : print_text(&facts);
+    else if (facts.on != NULL) code = device_facts_ask(&facts, model);
+    if (code == CY_EXIT_OK) code = json ? print_json(&facts) : print_text(&facts);
     facts_free(&facts);
     carry_model_close(&model);
     return code;

@@ -16,8 +16,8 @@
 #include <string.h>
 
 typedef struct run_options {
-    const char *model, *input, *output, *output_all, *steps, *state_in, *state_out,
-        *device;
+    const char *model, *input, *output, *output_all, *steps, *state_in, *state_out;
+    cy_device_options on;
     uint64_t batch_size, reset_every, chunk, threads; /* 0: not given */
     int stateful, stateless;
 } run_options;
@@ -314,12 +314,20 @@ static int open_session(run_job *job)
     if (job->states_last) job->state_count = job->group_rows;
     else if (job->block.steps < job->view.steps) job->state_count = job->block.rows;
 
+    /* No graphs: capturing one costs more than the few launches of a run. */
     carry_session_options wants = {.size = sizeof wants,
-                                   .threads = (uint32_t)options->threads};
-    if (job->block.rows < 64) wants.max_rows = (uint32_t)job->block.rows;
+                                   .threads = (uint32_t)options->threads,
+                                   .max_rows =
+                                       cy_device_max_rows(&job->info, job->block.rows),
+                                   .exact = (uint32_t)options->on.exact};
     if (job->info.whole_sequence) wants.max_steps = (uint32_t)job->view.steps;
-    if (carry_session_open(&job->session, job->model, &wants) != CARRY_OK)
-        return model_failed(job);
+    carry_status status = carry_session_open(&job->session, job->model, &wants);
+    /* All steps of so many rows may be more than a device has memory for; fewer rows do as well. */
+    while (status == CARRY_E_MEMORY && job->info.whole_sequence && wants.max_rows > 1) {
+        wants.max_rows /= 2;
+        status = carry_session_open(&job->session, job->model, &wants);
+    }
+    if (status != CARRY_OK) return model_failed(job);
     if (job->state_count == 0) return CY_EXIT_OK;
     job->states = calloc(job->state_count, sizeof *job->states);
     if (job->states == NULL) return out_of_memory("the states");
@@ -545,7 +553,7 @@ static int run(run_job *job)
 {
     cy_out_file state_file = CY_OUT_CLOSED;
     const run_options *options = job->options;
-    int code = cy_model_load(options->model, options->device, &job->model, NULL);
+    int code = cy_model_load(options->model, &options->on, &job->model, NULL);
     if (code != CY_EXIT_OK) return code;
     job->info.size = sizeof job->info;
     job->in_port.size = sizeof job->in_port;
@@ -633,9 +641,9 @@ int cy_cmd_run(int argc, char **argv)
          0, 0},
         {"state-out", CY_OPTION_STRING, &given.state_out, "FILE",
          "receives the state after the last group", 0, 0},
-        {"device", CY_OPTION_STRING, &given.device, "auto|cpu", "default: auto", 0, 0},
+        CY_DEVICE_OPTION_ROWS(given.on),
         {"threads", CY_OPTION_UINT, &given.threads, "N",
-         "default: as many as affinity and quota allow", 1, 1024},
+         "of the CPU; default: as many as affinity and quota allow", 1, 1024},
     };
     const cy_command_line line = {
         .command = "run",
@@ -648,6 +656,7 @@ int cy_cmd_run(int argc, char **argv)
         .notes = notes,
     };
     int code = cy_command_line_read(&line, argc, argv);
+    if (code < 0) code = cy_device_options_check(&given.on);
     if (code >= 0) return code;
     if (given.input == NULL)
         return cy_report(CY_EXIT_USAGE, "--input is missing; see carry run --help");
@@ -659,8 +668,6 @@ int cy_cmd_run(int argc, char **argv)
     if (given.reset_every != 0 && given.stateless)
         return cy_report(CY_EXIT_USAGE,
                          "--reset-every and --stateless exclude each other");
-    if (given.device != NULL && cy_device_check(given.device) != CY_EXIT_OK)
-        return CY_EXIT_USAGE;
 
     run_job job = {.options = &given, .input = CY_NPY_CLOSED};
     code = run(&job);

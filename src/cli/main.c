@@ -23,12 +23,13 @@ static const struct {
      "measure it stateful, in stateless windows, and by round trips"},
     {"convert", cy_cmd_convert, "turn a model file into carry's own"},
     {"generate", cy_cmd_generate, "let a character model continue a text"},
+    {"devices", cy_cmd_devices, "list what carry can run on here"},
 };
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static int print_help(void)
 {
-    printf("usage: carry COMMAND MODEL ...\n\n"
+    printf("usage: carry COMMAND ...\n\n"
            "Runs trained recurrent networks, with a memory that lives on between calls.\n"
            "MODEL is a Keras file (.keras, or a whole-model .h5) or carry's own.\n\n"
            "commands:\n");

@@ -168,11 +168,11 @@ void cy_model_source_close(cy_model_source *source)
     memset(source, 0, sizeof *source);
 }
 
-int cy_model_load(const char *path, const char *device, carry_model **model,
+int cy_model_load(const char *path, const cy_device_options *on, carry_model **model,
                   const char **format)
 {
     cy_model_source source;
-    carry_model_options options = {.size = sizeof options, .device = device};
+    carry_model_options options = cy_device_model_options(on);
     *model = NULL;
     int code = cy_model_source_open(&source, path);
     if (code == CY_EXIT_OK) {
@@ -183,6 +183,7 @@ int cy_model_load(const char *path, const char *device, carry_model **model,
             code = cy_report(CY_EXIT_FAILED, "%s", carry_error());
         else if (status != CARRY_OK)
             code = cy_report(CY_EXIT_FAILED, "%s: %s", path, carry_error());
+        else cy_device_report_note(on, *model);
     }
     cy_model_source_close(&source);
     return code;

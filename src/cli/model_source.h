@@ -3,6 +3,7 @@
 #define CY_CLI_MODEL_SOURCE_H
 
 #include "confined.h"
+#include "device_options.h"
 
 #include <carry/carry.h>
 
@@ -22,8 +23,9 @@ typedef struct cy_model_source {
 int cy_model_source_open(cy_model_source *source, const char *path);
 void cy_model_source_close(cy_model_source *source);
 
-/* The same, opened on a device. *format (may be NULL) receives the file's format. */
-int cy_model_load(const char *path, const char *device, carry_model **model,
+/* The same, opened on a device; says once if "auto" had to take the CPU. *format (may be NULL) receives the
+ * file's format. */
+int cy_model_load(const char *path, const cy_device_options *on, carry_model **model,
                   const char **format);
 
 /* The bytes of any readable file, pipes included: mapped where it is a regular file and

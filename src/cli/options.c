@@ -53,16 +53,6 @@ const char *cy_nearest(const char *word, const char *const *names, size_t count)
     return best_distance <= allowed && best_distance < length ? best : NULL;
 }
 
-int cy_device_check(const char *word)
-{
-    static const char *const words[] = {"auto", "cpu", "cuda"};
-    size_t count = sizeof words / sizeof words[0];
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(word, words[i]) == 0) return CY_EXIT_OK;
-    return cy_report(CY_EXIT_USAGE, "unknown device %s; it is one of auto, cpu, cuda",
-                     word);
-}
-
 static int unknown_option(const cy_command_line *line, const char *name, size_t length)
 {
     char word[WORD_MAX + 1] = "";

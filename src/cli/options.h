@@ -54,7 +54,4 @@ int cy_command_line_read(const cy_command_line *line, int argc, char **argv);
 /* The one of `names` nearest to `word`, or NULL when none is near enough to be a slip. */
 const char *cy_nearest(const char *word, const char *const *names, size_t count);
 
-/* Whether --device's word is one any build of carry knows; a sentence and CY_EXIT_USAGE if not. */
-int cy_device_check(const char *word);
-
 #endif
