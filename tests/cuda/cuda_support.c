@@ -88,9 +88,12 @@ void buffer_write(const buffer *b, const void *values)
             b->dtype == CARRY_F16 ? cy_cuda_to_f16(value) : cy_cuda_to_bf16(value);
     }
     const void *from = dtype_bytes_of(b->dtype) == 2 ? halves : values;
-    if (b->place == CARRY_DEVICE)
+    if (b->place == CARRY_DEVICE) {
         CUDA_OK(cudaMemcpy(b->data, from, bytes, cudaMemcpyHostToDevice));
-    else memcpy(b->data, from, bytes);
+        CUDA_OK(cudaDeviceSynchronize()); /* sessions' streams do not wait for this one */
+    } else {
+        memcpy(b->data, from, bytes);
+    }
     free(halves);
 }
 
