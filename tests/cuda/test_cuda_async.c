@@ -284,31 +284,54 @@ Test(cuda_async, work_of_the_caller_around_calls_of_several_chunks)
     check_stream(1, 258, 1);
 }
 
-/* Pinned arrays go through the copying streams, which the caller's stream waits for. */
+/* Pinned arrays go through the copying streams, which come after what the caller enqueued before the call and before
+ * what it enqueues behind. A short call uses the same staging buffers without those streams. */
 Test(cuda_async, pinned_arrays_on_the_stream_of_the_caller)
 {
-    float *state;
-    size_t state_count;
-    float *expected = answers(1, 1, 260, &state, &state_count);
-    for (uint64_t seed = 1; seed <= 2; seed++) {
+    enum { LONG = 258 };
+    float *state[2];
+    size_t count;
+    float *few = answers(1, ROWS, STEPS, &state[0], &count);
+    float *many = answers(1, 1, LONG, &state[1], &count);
+    for (uint64_t seed = 1; seed <= 5; seed++) {
         fake_reset(&gpu, seed);
         cudaStream_t stream;
         CUDA_OK(cudaStreamCreate(&stream));
         carry_session_options options = exact;
         options.cuda_stream = stream;
         rig r = rig_on("cuda", &spec, &options);
-        arrays a = open_arrays(CARRY_PINNED, 1, 260, 0);
-        wide_call call = call_of(&a, NULL, 1, 260);
+        arrays a = open_arrays(CARRY_PINNED, ROWS, STEPS, 9);
+        arrays b = open_arrays(CARRY_PINNED, 1, LONG, 9);
+        arrays from_a = open_arrays(CARRY_DEVICE, ROWS, STEPS, 0);
+        arrays from_b = open_arrays(CARRY_DEVICE, 1, LONG, 0);
+        CUDA_OK(cudaMemcpyAsync(a.x.data, from_a.x.data, a.x.count * sizeof(float),
+                                cudaMemcpyDeviceToHost, stream));
+        wide_call call = call_of(&a, NULL, ROWS, STEPS);
         OK(run_wide(r.session, &call));
+        CUDA_OK(cudaMemcpyAsync(b.x.data, from_b.x.data, b.x.count * sizeof(float),
+                                cudaMemcpyDeviceToHost, stream));
+        call = call_of(&b, NULL, 1, LONG);
+        OK(run_wide(r.session, &call));
+        CUDA_OK(cudaMemcpyAsync(from_b.y.data, b.y.data, b.y.count * sizeof(float),
+                                cudaMemcpyHostToDevice, stream));
         CUDA_OK(cudaStreamSynchronize(stream));
-        SAME_BITS((float *)a.y.data, expected, a.y.count);
+        SAME_BITS((float *)a.y.data, few, a.y.count);
+        SAME_BITS((float *)b.y.data, many, b.y.count);
+        float *taken = buffer_read(&from_b.y);
+        SAME_BITS(taken, many, b.y.count);
+        free(taken);
         close_arrays(&a);
+        close_arrays(&b);
+        close_arrays(&from_a);
+        close_arrays(&from_b);
         rig_close(&r);
         CUDA_OK(cudaStreamDestroy(stream));
         no_misuse();
     }
-    free(state);
-    free(expected);
+    free(state[0]);
+    free(state[1]);
+    free(few);
+    free(many);
 }
 
 /* ---- failing after the return --------------------------------------------------------------- */
