@@ -33,6 +33,7 @@ rules() {
 ^bench/                ^(bench/|include/carry/)
 ^examples/             ^(@/|include/carry/)
 ^tests/cli/            ^(@/|src/cli/|include/carry/)
+^tests/cuda/           ^(@/|src/(base|graph|cuda)/|src/backend\.h$|kernels/|include/carry/|tests/(api|emu)/)
 ^tests/install/        ^(@/|include/carry/)
 RULES
 }
@@ -121,10 +122,10 @@ self_test() {
     tree=$(mktemp -d "${TMPDIR:-/tmp}/carry-includes.XXXXXX")
     trap 'rm -rf "$tree"' EXIT
     local file line failed=0 count=0
-    mkdir -p "$tree"/{src/{base,graph,run,cpu,cuda,import,cli},kernels/{cpu,cuda},include/carry,bench,examples/{a,b},tests/cli}
+    mkdir -p "$tree"/{src/{base,graph,run,cpu,cuda,import,cli},kernels/{cpu,cuda},include/carry,bench,examples/{a,b},tests/{api,cli,cuda}}
     for file in include/carry/carry.h include/carry/carry_import.h src/base/mem.h src/graph/graph.h src/backend.h \
         src/run/model.h src/cpu/cpu.h src/cpu/cpu_threads.h src/cuda/cuda.h src/import/import.h src/import/keras.h \
-        src/import/zip_file.h src/cli/args.h kernels/activation.h kernels/lstm.h kernels/cpu/table.h kernels/cuda/x.h \
+        src/import/zip_file.h src/cli/args.h tests/api/support.h kernels/activation.h kernels/lstm.h kernels/cpu/table.h kernels/cuda/x.h \
         examples/b/b.h bench/timing.h; do
         : >"$tree/$file"
     done
@@ -185,6 +186,8 @@ self_test() {
     expect fail examples/a/a.c '<base/mem.h>'
     expect fail src/stray.c '"base/mem.h"'
     expect fail tests/cli/a.c '"base/mem.h"'
+    expect pass tests/cuda/a.c '"tests/api/support.h"' '"cuda/cuda.h"' '"kernels/cuda/x.h"'
+    expect fail tests/cuda/a.c '"cpu/cpu.h"'
     echo "self-test: $count cases"
     [ $failed -eq 0 ]
 }

@@ -214,6 +214,8 @@ static carry_status pack(cy_cuda_model *model)
     lay_out(model, &packed);
     cudaError_t error = cudaMemcpy(model->memory, packed.host.base, model->memory_bytes,
                                    cudaMemcpyHostToDevice);
+    /* It may return while its last piece is still on its way, and sessions' streams do not wait for it. */
+    if (error == cudaSuccess) error = cudaStreamSynchronize(NULL);
     cy_free(packed.host.base);
     CY_CUDA_TRY(error, "copying the weights to the device");
     return CARRY_OK;

@@ -293,19 +293,37 @@ void cy_cuda_session_die(cy_cuda_session *s)
     snprintf(s->why_dead, sizeof s->why_dead, "%s", cy_error());
 }
 
+/* After a failure: waits for what was begun. Whether the device still works, the next call would find out too late:
+ * its states would have been taken for good. The thread's sentence stays, it says what went wrong. */
+static void settle(cy_cuda_session *s)
+{
+    cudaError_t in = cudaStreamSynchronize(s->copy_in);
+    cudaError_t compute = cudaStreamSynchronize(s->cuda_stream);
+    cudaError_t out = cudaStreamSynchronize(s->copy_out);
+    if (in != cudaSuccess || compute != cudaSuccess || out != cudaSuccess) {
+        cudaGetLastError();
+        cy_cuda_session_die(s);
+    }
+    s->pending = false;
+}
+
 carry_status cy_cuda_session_enter(cy_cuda_session *s, cy_cuda_scope *scope)
 {
     CY_CHECK(!s->dead, CARRY_E_DEVICE,
              "the session is dead and its states are lost: the device failed: %s",
              s->why_dead);
-    CY_TRY(cy_cuda_device_enter(scope, s->model->device.index));
+    carry_status status = cy_cuda_device_enter(scope, s->model->device.index);
+    if (status != CARRY_OK) {
+        settle(s); /* a device that is lost refuses this already */
+        return status;
+    }
     if (!s->pending) return CARRY_OK;
     cudaError_t error = cudaStreamQuery(s->cuda_stream);
     if (error == cudaSuccess || error == cudaErrorNotReady) {
         if (error == cudaErrorNotReady) cudaGetLastError();
         return CARRY_OK;
     }
-    carry_status status = cy_cuda_failed(error, "an earlier asynchronous call");
+    status = cy_cuda_failed(error, "an earlier asynchronous call");
     cy_cuda_session_die(s);
     cy_cuda_device_leave(scope);
     return status;
@@ -314,18 +332,7 @@ carry_status cy_cuda_session_enter(cy_cuda_session *s, cy_cuda_scope *scope)
 carry_status cy_cuda_session_leave(cy_cuda_session *s, const cy_cuda_scope *scope,
                                    carry_status status)
 {
-    if (status != CARRY_OK) {
-        /* The first sentence says what went wrong; whether the device still works, the next call would find out too
-         * late: its states would have been taken for good. */
-        cudaError_t in = cudaStreamSynchronize(s->copy_in);
-        cudaError_t compute = cudaStreamSynchronize(s->cuda_stream);
-        cudaError_t out = cudaStreamSynchronize(s->copy_out);
-        if (in != cudaSuccess || compute != cudaSuccess || out != cudaSuccess) {
-            cudaGetLastError();
-            cy_cuda_session_die(s);
-        }
-        s->pending = false;
-    }
+    if (status != CARRY_OK) settle(s);
     cy_cuda_device_leave(scope);
     return status;
 }

@@ -53,6 +53,7 @@ static carry_status choose_device(carry_model *model, const char *word)
     model->device_index = device.index;
     carry_device_info info = {0};
     device.backend->device_info(device.index, &info);
+    CY_CHECK(info.usable, CARRY_E_DEVICE, "device '%s': %s", info.name, info.trouble);
     snprintf(model->device, sizeof model->device, "%s", info.name);
     snprintf(model->note, sizeof model->note, "%s", device.note ? device.note : "");
     return CARRY_OK;

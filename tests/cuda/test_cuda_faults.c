@@ -1,0 +1,467 @@
+/* Every call of CUDA and cuBLAS fails in turn, once, or it and all after it; so does every allocation of the host.
+ *
+ * A scenario is a list of steps: what a program does from opening a model to its last result. Its clean run is counted;
+ * then it is repeated as often as it has calls. Each time: the failing step gives a status and a sentence, nothing
+ * leaks, the runtime was not misused; a session that lives has its states as they were, and goes on to the same results;
+ * one that is dead says so.
+ *
+ * Linked with --wrap for cy_alloc and cy_free. */
+#include "cuda_support.h"
+
+#include "base/mem.h"
+#include "base/status.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { ROWS = 3, STEPS = 4, MOST_UNITS = 4, MOST_NUMBERS = 256 };
+
+/* ---- allocations of the host ---------------------------------------------------------------- */
+
+static long live_blocks, allocations, failing_allocation;
+
+void *__real_cy_alloc(size_t bytes);
+void __real_cy_free(void *block);
+void *__wrap_cy_alloc(size_t bytes);
+void __wrap_cy_free(void *block);
+
+void *__wrap_cy_alloc(size_t bytes)
+{
+    if (++allocations == failing_allocation) return NULL;
+    void *block = __real_cy_alloc(bytes);
+    live_blocks += block != NULL;
+    return block;
+}
+
+void __wrap_cy_free(void *block)
+{
+    live_blocks -= block != NULL;
+    __real_cy_free(block);
+}
+
+/* ---- the scenario --------------------------------------------------------------------------- */
+
+static const fake_device gpu = {1, 8, 0, 4, (size_t)1 << 30, 0};
+static const carry_graph_shape at_open[] = {{3, 2}}, warmed[] = {{2, 3}};
+
+typedef struct scenario {
+    const char *name;
+    model_spec spec;
+    carry_precision precision;
+    uint32_t exact, max_rows;
+    bool graphs, async;
+    carry_place place;
+} scenario;
+
+static const scenario scenarios[] = {
+    {.name = "stacked layers and a dense head, cuBLAS",
+     .spec = {.features = 2,
+              .layers = {LSTM_LAYER(3, SEQUENCES), LSTM_LAYER(4, 0),
+                         DENSE_LAYER(2, CY_ACT_TANH)}}},
+    {.name = "a dense head at every step, exact, in graphs",
+     .spec = {.features = 2,
+              .layers = {LSTM_LAYER(4, SEQUENCES), DENSE_LAYER(2, CY_ACT_TANH)}},
+     .exact = 1,
+     .graphs = true},
+    {.name = "an embedding in bf16, ids on the device",
+     .spec = {.ids = 9, .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}},
+     .precision = CARRY_COMPUTE_BF16,
+     .max_rows = 2,
+     .exact = 1,
+     .place = CARRY_DEVICE},
+    {.name = "asynchronous, pinned, in graphs, cuBLAS",
+     .spec = {.features = 2, .layers = {LSTM_LAYER(4, SEQUENCES)}},
+     .graphs = true,
+     .async = true,
+     .place = CARRY_PINNED},
+    {.name = "asynchronous, device memory",
+     .spec = {.features = 2, .layers = {LSTM_LAYER(4, SEQUENCES), LSTM_LAYER(3, 0)}},
+     .exact = 1,
+     .async = true,
+     .place = CARRY_DEVICE},
+};
+
+/* A run of it. */
+typedef struct run {
+    const scenario *s;
+    const void *file;
+    size_t file_bytes;
+    carry_model *model;
+    carry_session *session;
+    carry_state states[ROWS], copy;
+    buffer x, y;
+    void *saved;
+    size_t saved_bytes;
+} run;
+
+static carry_status open_the_model(run *r)
+{
+    carry_model_options options = {
+        .size = sizeof options, .device = "cuda", .precision = r->s->precision};
+    return carry_model_open_bytes(&r->model, r->file, r->file_bytes, &options);
+}
+
+static carry_status open_the_session(run *r)
+{
+    carry_session_options options = {.size = sizeof options,
+                                     .exact = r->s->exact,
+                                     .max_rows = r->s->max_rows,
+                                     .graphs = r->s->graphs ? at_open : NULL,
+                                     .graph_count = r->s->graphs ? 1 : 0};
+    return carry_session_open(&r->session, r->model, &options);
+}
+
+static carry_status open_the_states(run *r)
+{
+    for (int i = 0; i < ROWS; i++)
+        if (r->states[i].id == 0) CY_TRY(carry_state_open(r->session, &r->states[i]));
+    return CARRY_OK;
+}
+
+static carry_status call(run *r, size_t rows, size_t steps)
+{
+    return run_wide(r->session, &(wide_call){.rows = rows,
+                                             .max_steps = steps,
+                                             .states = r->states,
+                                             .x = &r->x,
+                                             .y = &r->y,
+                                             .outputs = 1,
+                                             .flags = r->s->async ? CARRY_ASYNC : 0});
+}
+
+static carry_status call_all(run *r)
+{
+    return call(r, ROWS, STEPS);
+}
+
+static carry_status call_one(run *r)
+{
+    return call(r, 1, 1);
+}
+
+static carry_status call_some(run *r)
+{
+    return call(r, 2, 3);
+}
+
+static carry_status copy_one(run *r)
+{
+    return carry_state_copy(r->session, r->states[1], &r->copy);
+}
+
+static carry_status save_all(run *r)
+{
+    size_t bytes;
+    CY_TRY(carry_states_save(r->session, r->states, ROWS, NULL, NULL, 0, &bytes));
+    if (!r->saved) r->saved = malloc(bytes);
+    return carry_states_save(r->session, r->states, ROWS, NULL, r->saved, bytes,
+                             &r->saved_bytes);
+}
+
+static carry_status restore_all(run *r)
+{
+    return carry_states_restore(r->session, r->states, ROWS, NULL, r->saved,
+                                r->saved_bytes);
+}
+
+static carry_status warm(run *r)
+{
+    return carry_session_warm(r->session, warmed, r->s->graphs ? 1 : 0);
+}
+
+static carry_status wait(run *r)
+{
+    return carry_session_wait(r->session);
+}
+
+static carry_status close_copy(run *r)
+{
+    return carry_state_close(r->session, &r->copy);
+}
+
+typedef carry_status step(run *r);
+static step *const steps[] = {
+    open_the_model, open_the_session, open_the_states, call_all, call_one,
+    copy_one,       save_all,         restore_all,     warm,     call_some,
+    wait,           close_copy,       call_all,        wait};
+enum { COPY_STEP = 5, STEP_COUNT = sizeof steps / sizeof *steps };
+
+/* Outside of what is counted: the caller's own arrays. */
+static run begin_run(const scenario *s, const void *file, size_t bytes)
+{
+    run r = {.s = s, .file = file, .file_bytes = bytes};
+    carry_dtype type = s->spec.ids ? CARRY_I32 : CARRY_F32;
+    size_t count = ROWS * STEPS * s->spec.features;
+    if (s->spec.ids) count = ROWS * STEPS;
+    r.x = buffer_open(s->place, type, count);
+    r.y = buffer_open(s->place, CARRY_F32, ROWS * STEPS * MOST_UNITS);
+    uint32_t values[ROWS * STEPS * 2];
+    uint64_t seed = 7;
+    for (size_t i = 0; i < count; i++) {
+        float number = random_float(&seed);
+        if (s->spec.ids) values[i] = (uint32_t)(i * 5 % s->spec.ids);
+        else memcpy(&values[i], &number, sizeof number);
+    }
+    buffer_write(&r.x, values);
+    return r;
+}
+
+static void end_run(run *r)
+{
+    carry_session_close(&r->session);
+    carry_model_close(&r->model);
+}
+
+static void end_arrays(run *r)
+{
+    buffer_close(&r->x);
+    buffer_close(&r->y);
+    free(r->saved);
+}
+
+/* All numbers of all states, the copy's too; read with nothing failing. */
+static size_t read_all(run *r, float *values)
+{
+    size_t count = 0;
+    carry_model_info info = {.size = sizeof info};
+    OK(carry_model_get_info(r->model, &info));
+    for (int i = 0; i <= ROWS; i++) {
+        carry_state state = i < ROWS ? r->states[i] : r->copy;
+        if (!r->session || state.id == 0) continue;
+        for (size_t t = 0; t < info.state_tensors; t++) {
+            carry_state_info tensor = {.size = sizeof tensor};
+            OK(carry_model_get_state_tensor(r->model, t, &tensor));
+            OK(carry_state_read(r->session, state, t, values + count,
+                                (size_t)tensor.width));
+            count += (size_t)tensor.width;
+        }
+    }
+    return count;
+}
+
+/* ---- what a clean run does ------------------------------------------------------------------ */
+
+typedef struct record {
+    void *file;
+    size_t file_bytes;
+    size_t first_call;                      /* before the first step */
+    size_t last_call[STEP_COUNT];           /* of each step */
+    size_t end;                             /* of closing, too */
+    float states[STEP_COUNT][MOST_NUMBERS]; /* after each */
+    size_t state_count[STEP_COUNT];
+    long allocations;
+} record;
+
+static record *record_clean(const scenario *s)
+{
+    record *clean = calloc(1, sizeof *clean);
+    clean->file = build_bytes(&s->spec, &clean->file_bytes);
+    for (int reading = 0; reading < 2; reading++) {
+        fake_reset(&gpu, 1);
+        run r = begin_run(s, clean->file, clean->file_bytes);
+        clean->first_call = fake_seen_now().calls;
+        allocations = 0;
+        for (int i = 0; i < STEP_COUNT; i++) {
+            OK(steps[i](&r));
+            if (!reading) clean->last_call[i] = fake_seen_now().calls;
+            else if (i > 0) clean->state_count[i] = read_all(&r, clean->states[i]);
+        }
+        if (!reading) clean->allocations = allocations;
+        end_run(&r);
+        if (!reading) clean->end = fake_seen_now().calls;
+        end_arrays(&r);
+        no_misuse();
+        cr_assert_eq(fake_open_handles(), 0);
+    }
+    return clean;
+}
+
+/* ---- one failure ---------------------------------------------------------------------------- */
+
+/* What fails, and how. */
+typedef struct fault {
+    size_t call;     /* of CUDA or cuBLAS; 0: none */
+    long allocation; /* of the host; 0: none */
+    fake_failure failure;
+} fault;
+
+static const char *where(const scenario *s, const fault *f, int i)
+{
+    static char text[300];
+    snprintf(text, sizeof text, "%s: step %d, call %zu (%s), allocation %ld, %s", s->name,
+             i, f->call, f->call ? fake_call_name(f->call) : "", f->allocation,
+             f->failure == FAKE_ONCE ? "once" : "from then on");
+    return text;
+}
+
+static void check_sentence(const scenario *s, const fault *f, int i, carry_status status)
+{
+    const char *said = carry_error();
+    cr_assert(strcmp(said, "unset") != 0, "%s: no sentence", where(s, f, i));
+    cr_assert(status == CARRY_E_DEVICE || status == CARRY_E_MEMORY ||
+                  status == CARRY_E_UNSUPPORTED,
+              "%s: %s: %s", where(s, f, i), carry_status_name(status), said);
+    bool tells = strstr(said, "(cudaError") || strstr(said, "cuBLAS") ||
+                 strstr(said, "memory") || strstr(said, "driver");
+    cr_assert(tells && strlen(said) > 20, "%s: '%s'", where(s, f, i), said);
+}
+
+/* The state of everything behind a step that failed: as before it. */
+static void check_unmoved(run *r, const record *clean, const fault *f, int i)
+{
+    float now[MOST_NUMBERS];
+    if (i <= 2) return; /* no states yet */
+    size_t count = read_all(r, now);
+    cr_assert_eq(count, clean->state_count[i - 1], "%s", where(r->s, f, i));
+    size_t at = first_difference(now, clean->states[i - 1], count);
+    cr_assert_eq(at, count, "%s: a state moved", where(r->s, f, i));
+}
+
+static void check_fault(const scenario *s, const record *clean, const fault *f)
+{
+    fake_reset(&gpu, 1 + f->call % 3);
+    run r = begin_run(s, clean->file, clean->file_bytes);
+    size_t arrays = fake_open_handles();
+    long blocks = live_blocks;
+    bool failed = false, dead = false;
+    allocations = 0;
+    failing_allocation = f->allocation;
+    fake_fail_call(f->call, f->failure);
+    for (int i = 0; i < STEP_COUNT && !dead; i++) {
+        size_t handles = fake_open_handles();
+        cy_fail(CARRY_OK, "unset");
+        carry_status status = steps[i](&r);
+        if (status == CARRY_OK) continue;
+        cr_assert(!failed, "%s: a second failure: %s", where(s, f, i), carry_error());
+        failed = true;
+        check_sentence(s, f, i, status);
+        if (f->failure == FAKE_STICKY) {
+            cr_assert(!r.session || info_of(r.session).dead, "%s: alive", where(s, f, i));
+            break;
+        }
+        fake_fail_call(0, FAKE_ONCE);
+        failing_allocation = 0;
+        if (i < 2) {
+            cr_assert_eq(fake_open_handles(), handles, "%s: left open", where(s, f, i));
+            cr_assert_null(i == 0 ? (void *)r.model : (void *)r.session);
+        }
+        dead = r.session && info_of(r.session).dead;
+        if (dead) {
+            /* what carry_state_copy began is not waited for either */
+            cr_assert(s->async || i > COPY_STEP, "%s: dead of a synchronous call",
+                      where(s, f, i));
+            FAILS(CARRY_E_DEVICE, "the session is dead", carry_session_wait(r.session));
+            break;
+        }
+        check_unmoved(&r, clean, f, i);
+        OK(steps[i](&r)); /* the same again now works */
+    }
+    /* All but closing reports what fails, except for the name of a device in its description. */
+    bool in_steps = f->allocation || f->call <= clean->last_call[STEP_COUNT - 1];
+    bool untold = f->call && f->failure == FAKE_ONCE &&
+                  strcmp(fake_call_name(f->call), "cudaGetDeviceProperties") == 0;
+    cr_assert(failed || !in_steps || untold, "%s: nobody was told",
+              where(s, f, STEP_COUNT));
+    if (in_steps && !dead && f->failure == FAKE_ONCE) {
+        float now[MOST_NUMBERS];
+        size_t count = read_all(&r, now);
+        cr_assert_eq(count, clean->state_count[STEP_COUNT - 1]);
+        SAME_BITS(now, clean->states[STEP_COUNT - 1], count);
+    }
+    end_run(&r);
+    fake_fail_call(0, FAKE_ONCE);
+    failing_allocation = 0;
+    cr_assert_eq(fake_open_handles(), arrays, "%s: %zu handles leak", where(s, f, -1),
+                 fake_open_handles() - arrays);
+    cr_assert_eq(live_blocks, blocks, "%s: %ld blocks leak", where(s, f, -1),
+                 live_blocks - blocks);
+    cr_assert_eq(fake_seen_now().misuses, 0, "%s: %s", where(s, f, -1),
+                 fake_last_misuse());
+    end_arrays(&r);
+}
+
+static void check_calls(const scenario *s, fake_failure failure)
+{
+    record *clean = record_clean(s);
+    cr_assert_gt(clean->end, clean->first_call + 50);
+    for (size_t n = clean->first_call + 1; n <= clean->end; n++)
+        check_fault(s, clean, &(fault){.call = n, .failure = failure});
+    cy_free(clean->file);
+    free(clean);
+}
+
+#define SCENARIO(number)                                \
+    Test(cuda_faults, every_call_once_##number)         \
+    {                                                   \
+        check_calls(&scenarios[number], FAKE_ONCE);     \
+    }                                                   \
+    Test(cuda_faults, every_call_from_then_on_##number) \
+    {                                                   \
+        check_calls(&scenarios[number], FAKE_STICKY);   \
+    }
+SCENARIO(0)
+SCENARIO(1)
+SCENARIO(2)
+SCENARIO(3)
+SCENARIO(4)
+
+Test(cuda_faults, every_allocation_of_the_host)
+{
+    for (size_t i = 0; i < sizeof scenarios / sizeof *scenarios; i++) {
+        record *clean = record_clean(&scenarios[i]);
+        cr_assert_gt(clean->allocations, 8);
+        for (long n = 1; n <= clean->allocations; n++)
+            check_fault(&scenarios[i], clean, &(fault){.allocation = n});
+        cy_free(clean->file);
+        free(clean);
+    }
+}
+
+/* ---- too little memory ---------------------------------------------------------------------- */
+
+static size_t taken(void)
+{
+    size_t free_bytes, total;
+    CUDA_OK(cudaMemGetInfo(&free_bytes, &total));
+    return total - free_bytes;
+}
+
+/* One byte less than a step takes: its sentence has both numbers, and what it had taken is free again. */
+Test(cuda_faults, out_of_device_memory)
+{
+    const scenario *s = &scenarios[0];
+    size_t bytes, after[3];
+    void *file = build_bytes(&s->spec, &bytes);
+    for (int stage = -1; stage < 3; stage++) {
+        fake_device small = gpu;
+        if (stage >= 0) small.memory_bytes = after[stage] - 1;
+        fake_reset(&small, 1);
+        run r = {.s = s, .file = file, .file_bytes = bytes};
+        for (int i = 0; i < 3; i++) {
+            size_t before = taken(), handles = fake_open_handles(), wanted, left, total;
+            carry_status status = steps[i](&r);
+            if (i != stage) {
+                OK(status);
+                if (stage < 0) after[i] = taken();
+                continue;
+            }
+            cr_assert_eq(status, CARRY_E_MEMORY, "%s", carry_error());
+            const char *at = strstr(carry_error(), " takes ");
+            cr_assert(at, "%s", carry_error());
+            cr_assert_eq(sscanf(at, " takes %zu bytes, %zu of %zu are free", &wanted,
+                                &left, &total),
+                         3, "%s", carry_error());
+            cr_assert_eq(wanted, left + 1, "%s", carry_error());
+            cr_assert_eq(total, small.memory_bytes);
+            cr_assert_eq(taken(), before, "stage %d: memory is not given back", stage);
+            cr_assert_eq(fake_open_handles(), handles, "stage %d", stage);
+            if (r.session) cr_assert_eq(info_of(r.session).dead, 0);
+            break;
+        }
+        end_run(&r);
+        no_misuse();
+        cr_assert_eq(fake_open_handles(), 0);
+    }
+    cy_free(file);
+}

@@ -1,0 +1,530 @@
+/* Where arrays lie: inputs and outputs in ordinary, pinned and device memory, of every type, in every kind of call, held
+ * to what the CPU backend answers to the same call. */
+#include "cuda_support.h"
+
+#include "cuda/cuda_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_ROWS = 7, MOST_STEPS = 9, MOST_OUTPUTS = 5 };
+
+static const fake_device gpu = {1, 8, 0, 4, (size_t)1 << 30, 0};
+
+static const model_spec specs[] = {
+    /* every kind of output */
+    {.features = 3,
+     .layers = {LSTM_LAYER(5, SEQUENCES), LSTM_LAYER(4, 0),
+                DENSE_LAYER(3, CY_ACT_SOFTMAX)},
+     .outputs = {{0, CY_PORT_Y}, {1, CY_PORT_Y}, {0, CY_PORT_H}, {1, CY_PORT_C}, {2, 0}},
+     .output_count = 5},
+    {.ids = 11,
+     .layers = {EMBEDDING_LAYER(4), LSTM_LAYER(6, SEQUENCES),
+                DENSE_LAYER(5, CY_ACT_TANH)},
+     .outputs = {{2, CY_PORT_Y}, {1, CY_PORT_H}, {0, CY_PORT_Y}},
+     .output_count = 3},
+    {.features = 2,
+     .layers = {LSTM_LAYER(5, SEQUENCES | BACKWARDS), LSTM_LAYER(3, SEQUENCES)},
+     .outputs = {{1, CY_PORT_Y}, {0, CY_PORT_C}, {0, CY_PORT_Y}},
+     .output_count = 3},
+    {.features = 4,
+     .layers = {DROPOUT_LAYER, LSTM_LAYER(9, SEQUENCES | NO_BIAS),
+                ACTIVATION_LAYER(CY_ACT_RELU),
+                LSTM_ACT(3, SEQUENCES, CY_ACT_SOFTMAX, CY_ACT_HARD_SIGMOID_02)},
+     .outputs = {{0, CY_PORT_Y}, {2, CY_PORT_Y}, {3, CY_PORT_Y}},
+     .output_count = 3},
+};
+#define SPECS (sizeof specs / sizeof *specs)
+
+/* One kind of call. */
+typedef struct kind {
+    const model_spec *spec;
+    size_t rows, steps;
+    uint32_t max_rows, exact;
+    carry_graph_shape graph; /* steps 0: none */
+    carry_mode mode;
+    carry_place x_place, y_place[MOST_OUTPUTS];
+    carry_dtype x_type, y_type[MOST_OUTPUTS];
+    unsigned wanted; /* a bit for each output */
+    bool ragged, states, resets, statuses, stale;
+    uint64_t seed;
+} kind;
+
+static unsigned below(uint64_t *seed, unsigned n)
+{
+    return (unsigned)(random_u64(seed) >> 33) % n;
+}
+
+static kind random_kind(uint64_t seed)
+{
+    static const carry_dtype types[] = {CARRY_F32, CARRY_F16, CARRY_BF16};
+    kind k = {.spec = &specs[seed % SPECS], .seed = seed};
+    k.rows = 1 + below(&seed, MOST_ROWS);
+    k.steps = below(&seed, 4) == 0 ? 1 : 1 + below(&seed, MOST_STEPS);
+    k.max_rows = 1 + below(&seed, MOST_ROWS);
+    k.exact = below(&seed, 2);
+    if (k.spec != &specs[2] && below(&seed, 2))
+        k.graph = (carry_graph_shape){1 + below(&seed, k.max_rows), 1 + below(&seed, 3)};
+    k.mode = below(&seed, 3) == 0 ? CARRY_STEPS_LAST : CARRY_STEPS_AS_MODEL;
+    k.x_place = (carry_place)below(&seed, 3);
+    k.x_type = k.spec->ids                 ? CARRY_I32
+               : k.x_place == CARRY_DEVICE ? types[below(&seed, 3)]
+                                           : CARRY_F32;
+    carry_place all = (carry_place)below(&seed, 3);
+    bool mixed = below(&seed, 2);
+    for (int o = 0; o < MOST_OUTPUTS; o++) {
+        k.y_place[o] = mixed ? (carry_place)below(&seed, 3) : all;
+        k.y_type[o] = k.y_place[o] == CARRY_DEVICE ? types[below(&seed, 3)] : CARRY_F32;
+    }
+    k.wanted = below(&seed, 3) ? (1u << MOST_OUTPUTS) - 1 : below(&seed, 32);
+    k.ragged = below(&seed, 2);
+    k.states = below(&seed, 4) > 0;
+    k.resets = below(&seed, 2);
+    k.statuses = below(&seed, 2);
+    k.stale = k.statuses && k.states && below(&seed, 2);
+    return k;
+}
+
+/* A model on one device, and what its calls answered. */
+typedef struct side {
+    rig r;
+    carry_state states[MOST_ROWS];
+    buffer x, y[MOST_OUTPUTS];
+    size_t outputs;
+    carry_status status[MOST_ROWS];
+} side;
+
+static side open_side(const kind *k, const char *device)
+{
+    bool cuda = strcmp(device, "cuda") == 0;
+    carry_session_options options = {.size = sizeof options,
+                                     .threads = 1,
+                                     .max_rows = k->max_rows,
+                                     .max_steps = MOST_STEPS,
+                                     .exact = k->exact,
+                                     .graphs = k->graph.steps ? &k->graph : NULL,
+                                     .graph_count = k->graph.steps ? 1 : 0};
+    side s = {.r = rig_on(device, k->spec, &options), .outputs = k->spec->output_count};
+    open_states(&s.r, s.states, MOST_ROWS);
+    s.x = buffer_open(cuda ? k->x_place : CARRY_HOST,
+                      cuda || k->spec->ids ? k->x_type : CARRY_F32,
+                      k->rows * k->steps * s.r.in);
+    for (size_t o = 0; o < s.outputs; o++) {
+        carry_port_info port = {.size = sizeof port};
+        OK(carry_model_get_output(s.r.model, o, &port));
+        bool time = port.has_time && k->mode != CARRY_STEPS_LAST;
+        size_t count = k->rows * (time ? k->steps : 1) * (size_t)port.width;
+        s.y[o] = buffer_open(cuda ? k->y_place[o] : CARRY_HOST,
+                             cuda ? k->y_type[o] : CARRY_F32, count);
+    }
+    return s;
+}
+
+static void close_side(side *s)
+{
+    rig_close(&s->r);
+    buffer_close(&s->x);
+    for (size_t o = 0; o < s->outputs; o++)
+        buffer_close(&s->y[o]);
+}
+
+/* Input that both sides can hold, and what must not be read behind each row's steps. */
+static void *input_of(const kind *k, const rig *r, const uint32_t *steps, uint64_t seed)
+{
+    float *x = random_input(r, k->rows, k->steps, seed);
+    for (size_t i = 0; i < k->rows * k->steps * r->in; i++) {
+        bool rests = i / r->in % k->steps >= steps[i / r->in / k->steps];
+        if (r->ids && rests) ((int32_t *)x)[i] = 1 << 30;
+        else if (r->ids) continue;
+        else if (rests) x[i] = NAN;
+        else if (k->x_type == CARRY_F16) x[i] = from_f16(cy_cuda_to_f16(x[i]));
+        else if (k->x_type == CARRY_BF16) x[i] = from_bf16(cy_cuda_to_bf16(x[i]));
+    }
+    return x;
+}
+
+static void call_side(const kind *k, side *s, const uint32_t *steps, const void *x)
+{
+    uint8_t reset[MOST_ROWS] = {1, 0, 0, 1, 0, 1, 0};
+    buffer wanted[MOST_OUTPUTS];
+    for (size_t o = 0; o < s->outputs; o++) {
+        wanted[o] = s->y[o];
+        if (!(k->wanted >> o & 1)) wanted[o].data = NULL;
+    }
+    buffer_write(&s->x, x);
+    OK(run_wide(s->r.session,
+                &(wide_call){.rows = k->rows,
+                             .max_steps = k->steps,
+                             .states = k->states ? s->states : NULL,
+                             .steps = k->ragged ? steps : NULL,
+                             .reset = k->resets ? reset : NULL,
+                             .x = &s->x,
+                             .y = wanted,
+                             .outputs = s->outputs,
+                             .mode = k->mode,
+                             .row_status = k->statuses ? s->status : NULL}));
+}
+
+/* How far a float may be from what it was rounded to. */
+static double rounding(carry_dtype dtype)
+{
+    return dtype == CARRY_BF16 ? 0x1p-8 : dtype == CARRY_F16 ? 0x1p-11 : 0;
+}
+
+static const char *name_of(const kind *k)
+{
+    static char text[200];
+    snprintf(
+        text, sizeof text,
+        "kind %d: model %d, %zu rows in %u of %zu steps, graph %u x %u, exact %u, mode "
+        "%d, x %d/%d",
+        (int)k->seed, (int)(k->spec - specs), k->rows, k->max_rows, k->steps,
+        k->graph.rows, k->graph.steps, k->exact, (int)k->mode, (int)k->x_place,
+        (int)k->x_type);
+    return text;
+}
+
+static void compare(const kind *k, const side *cuda, const side *cpu)
+{
+    for (size_t o = 0; o < cpu->outputs; o++) {
+        if (!(k->wanted >> o & 1)) continue;
+        float *a = buffer_read(&cuda->y[o]), *b = buffer_read(&cpu->y[o]);
+        double error = worst_error(a, b, cpu->y[o].count);
+        cr_assert_leq(error, 1e-5 + rounding(k->y_type[o]), "%s, output %zu (%d/%d): %g",
+                      name_of(k), o, (int)k->y_place[o], (int)k->y_type[o], error);
+        free(a);
+        free(b);
+    }
+    for (size_t row = 0; row < k->rows; row++) {
+        if (k->statuses) cr_assert_eq(cuda->status[row], cpu->status[row]);
+        if (k->stale && row == 0) continue;
+        size_t count;
+        float *a = read_state(&cuda->r, cuda->states[row], &count);
+        float *b = read_state(&cpu->r, cpu->states[row], &count);
+        cr_assert_leq(worst_error(a, b, count), 1e-5, "%s, state %zu", name_of(k), row);
+        free(a);
+        free(b);
+    }
+}
+
+/* Two calls, so that the second continues from states and from used buffers. */
+static void check_kind(const kind *k)
+{
+    fake_reset(&gpu, k->seed);
+    side cuda = open_side(k, "cuda"), cpu = open_side(k, "cpu");
+    if (k->stale)
+        for (side *s = &cuda; s; s = s == &cuda ? &cpu : NULL) {
+            carry_state copy = s->states[0];
+            OK(carry_state_close(s->r.session, &copy));
+        }
+    for (uint64_t call = 0; call < 2; call++) {
+        uint32_t steps[MOST_ROWS];
+        uint64_t seed = k->seed * 2 + call;
+        for (size_t row = 0; row < k->rows; row++)
+            steps[row] =
+                k->ragged ? below(&seed, (unsigned)k->steps + 1) : (uint32_t)k->steps;
+        void *x = input_of(k, &cpu.r, steps, seed);
+        call_side(k, &cpu, steps, x);
+        call_side(k, &cuda, steps, x);
+        free(x);
+        compare(k, &cuda, &cpu);
+    }
+    no_misuse();
+    close_side(&cuda);
+    close_side(&cpu);
+    cr_assert_eq(fake_open_handles(), 0);
+}
+
+/* In parts, so that they run beside each other. */
+static void check_kinds(uint64_t first, uint64_t count)
+{
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        kind k = random_kind(seed);
+        check_kind(&k);
+    }
+}
+
+Test(cuda_places, any_kind_of_call_answers_as_the_cpu_does_1)
+{
+    check_kinds(0, 80);
+}
+
+Test(cuda_places, any_kind_of_call_answers_as_the_cpu_does_2)
+{
+    check_kinds(80, 80);
+}
+
+/* Every place and type of input with every place and type of output, in one model. */
+Test(cuda_places, every_place_with_every_other)
+{
+    static const struct {
+        carry_place place;
+        carry_dtype dtype;
+    } all[] = {{CARRY_HOST, CARRY_F32},
+               {CARRY_PINNED, CARRY_F32},
+               {CARRY_DEVICE, CARRY_F32},
+               {CARRY_DEVICE, CARRY_F16},
+               {CARRY_DEVICE, CARRY_BF16}};
+    for (size_t i = 0; i < 25; i++) {
+        kind k = random_kind(4 * i);
+        k.x_place = all[i % 5].place;
+        k.x_type = all[i % 5].dtype;
+        k.wanted = 31;
+        for (int o = 0; o < MOST_OUTPUTS; o++) {
+            k.y_place[o] = all[i / 5].place;
+            k.y_type[o] = all[i / 5].dtype;
+        }
+        check_kind(&k);
+    }
+}
+
+/* ---- long calls ----------------------------------------------------------------------------- */
+
+/* A plain chunk has 256 steps at most, so these calls have three: copies of the staging buffers are used again. */
+Test(cuda_places, a_call_of_several_chunks)
+{
+    enum { ROWS = 2, STEPS = 520, UNITS = 4 };
+    static const uint32_t steps[ROWS] = {300, STEPS};
+    const model_spec spec = {.features = 2, .layers = {LSTM_LAYER(UNITS, SEQUENCES)}};
+    rig cpu = rig_on("cpu", &spec, NULL);
+    float *x = random_input(&cpu, ROWS, STEPS, 5);
+    float *expected = malloc(ROWS * STEPS * UNITS * sizeof *expected);
+    OK(run_call(
+        &cpu,
+        &(call_spec){
+            .rows = ROWS, .max_steps = STEPS, .steps = steps, .x = x, .y = expected}));
+    for (carry_place place = CARRY_HOST; place <= CARRY_DEVICE; place++) {
+        fake_reset(&gpu, (uint64_t)place + 3);
+        rig r = rig_on("cuda", &spec, NULL);
+        buffer in = buffer_open(place, CARRY_F32, ROWS * STEPS * 2);
+        buffer out = buffer_open(place, CARRY_F32, ROWS * STEPS * UNITS);
+        buffer_write(&in, x);
+        OK(run_wide(r.session, &(wide_call){.rows = ROWS,
+                                            .max_steps = STEPS,
+                                            .steps = steps,
+                                            .x = &in,
+                                            .y = &out,
+                                            .outputs = 1}));
+        cr_assert_eq(info_of(r.session).plain_chunks, 3);
+        float *y = buffer_read(&out);
+        cr_assert_leq(worst_error(y, expected, out.count), 1e-5, "place %d", (int)place);
+        free(y);
+        buffer_close(&in);
+        buffer_close(&out);
+        rig_close(&r);
+        no_misuse();
+    }
+    free(x);
+    free(expected);
+    rig_close(&cpu);
+}
+
+/* ---- halves --------------------------------------------------------------------------------- */
+
+Test(cuda_places, halves_are_the_floats_rounded)
+{
+    enum { ROWS = 3, STEPS = 5, UNITS = 6 };
+    const model_spec spec = {
+        .features = 3,
+        .layers = {LSTM_LAYER(UNITS, SEQUENCES), DENSE_LAYER(UNITS, CY_ACT_LINEAR)},
+        .scale = 40};
+    rig r = rig_on(
+        "cuda", &spec,
+        &(carry_session_options){.size = sizeof(carry_session_options), .exact = 1});
+    void *numbers = random_input(&r, ROWS, STEPS, 2);
+    buffer x = buffer_open(CARRY_DEVICE, CARRY_F32, ROWS * STEPS * 3);
+    buffer_write(&x, numbers);
+    static const carry_dtype types[] = {CARRY_F32, CARRY_F16, CARRY_BF16};
+    float *values[3];
+    for (int i = 0; i < 3; i++) {
+        buffer y = buffer_open(CARRY_DEVICE, types[i], ROWS * STEPS * UNITS);
+        OK(run_wide(
+            r.session,
+            &(wide_call){
+                .rows = ROWS, .max_steps = STEPS, .x = &x, .y = &y, .outputs = 1}));
+        values[i] = buffer_read(&y);
+        buffer_close(&y);
+    }
+    for (size_t i = 0; i < ROWS * STEPS * UNITS; i++) {
+        cr_assert_eq(values[1][i], from_f16(cy_cuda_to_f16(values[0][i])));
+        cr_assert_eq(values[2][i], from_bf16(cy_cuda_to_bf16(values[0][i])));
+    }
+    for (int i = 0; i < 3; i++)
+        free(values[i]);
+    free(numbers);
+    buffer_close(&x);
+    rig_close(&r);
+}
+
+/* ---- ids ------------------------------------------------------------------------------------ */
+
+static const model_spec words = {
+    .ids = 7, .layers = {EMBEDDING_LAYER(3), LSTM_LAYER(4, SEQUENCES)}};
+
+Test(cuda_places, a_bad_id_in_device_memory_fails_the_call)
+{
+    enum { ROWS = 3, STEPS = 4 };
+    static const int32_t bad[] = {7, -1, INT32_MAX, INT32_MIN};
+    static const carry_graph_shape shape = {2, 2};
+    for (int i = 0; i < 8; i++) {
+        carry_session_options options = {.size = sizeof options,
+                                         .max_rows = 2,
+                                         .graphs = &shape,
+                                         .graph_count = i & 1};
+        rig r = rig_on("cuda", &words, &options);
+        carry_state states[ROWS];
+        open_states(&r, states, ROWS);
+        int32_t ids[ROWS * STEPS] = {1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5};
+        buffer x = buffer_open(CARRY_DEVICE, CARRY_I32, ROWS * STEPS);
+        buffer y = buffer_open(CARRY_DEVICE, CARRY_F32, ROWS * STEPS * 4);
+        wide_call call = {.rows = ROWS,
+                          .max_steps = STEPS,
+                          .states = states,
+                          .x = &x,
+                          .y = &y,
+                          .outputs = 1};
+        buffer_write(&x, ids);
+        OK(run_wide(r.session, &call));
+        size_t count;
+        float *before[ROWS];
+        for (int row = 0; row < ROWS; row++)
+            before[row] = read_state(&r, states[row], &count);
+        int32_t kept = ids[9];
+        ids[9] = bad[i / 2]; /* of the last row, in the second group */
+        buffer_write(&x, ids);
+        FAILS(CARRY_E_INPUT, "1 ids in device memory are not in 0 .. 6",
+              run_wide(r.session, &call));
+        for (int row = 0; row < ROWS; row++) {
+            float *after = read_state(&r, states[row], &count);
+            SAME_BITS(after, before[row], count);
+            free(after);
+            free(before[row]);
+        }
+        cr_assert_eq(info_of(r.session).dead, 0);
+        uint32_t steps[ROWS] = {4, 4, 1}; /* behind a row's steps it is not read */
+        call.steps = steps;
+        OK(run_wide(r.session, &call));
+        call.steps = NULL;
+        ids[9] = kept;
+        buffer_write(&x, ids);
+        OK(run_wide(r.session, &call)); /* the count starts again */
+        buffer_close(&x);
+        buffer_close(&y);
+        no_misuse();
+        rig_close(&r);
+    }
+}
+
+Test(cuda_places, a_bad_id_of_an_asynchronous_call_gives_its_row_nan)
+{
+    enum { ROWS = 3, STEPS = 4, UNITS = 4 };
+    rig r = rig_on("cuda", &words, NULL), cpu = rig_on("cpu", &words, NULL);
+    int32_t ids[ROWS * STEPS] = {1, 2, 3, 4, 5, 6, 0, 1, 2, 3, 4, 5};
+    float expected[ROWS * STEPS * UNITS];
+    OK(run_call(&cpu,
+                &(call_spec){.rows = ROWS, .max_steps = STEPS, .x = ids, .y = expected}));
+    ids[6] = 99; /* row 1, step 2 */
+    buffer x = buffer_open(CARRY_DEVICE, CARRY_I32, ROWS * STEPS);
+    buffer y = buffer_open(CARRY_PINNED, CARRY_F32, ROWS * STEPS * UNITS);
+    buffer_write(&x, ids);
+    OK(run_wide(r.session, &(wide_call){.rows = ROWS,
+                                        .max_steps = STEPS,
+                                        .x = &x,
+                                        .y = &y,
+                                        .outputs = 1,
+                                        .flags = CARRY_ASYNC}));
+    OK(carry_session_wait(r.session));
+    const float *got = y.data;
+    for (size_t i = 0; i < ROWS * STEPS * UNITS; i++) {
+        size_t row = i / UNITS / STEPS, step = i / UNITS % STEPS;
+        if (row == 1 && step >= 2) cr_assert(isnan(got[i]), "%zu: %g", i, (double)got[i]);
+        else cr_assert_float_eq(got[i], expected[i], 1e-5, "%zu", i);
+    }
+    buffer_close(&x);
+    buffer_close(&y);
+    rig_close(&r);
+    rig_close(&cpu);
+}
+
+/* ---- refusals ------------------------------------------------------------------------------- */
+
+Test(cuda_places, what_cannot_be_is_refused_with_a_sentence)
+{
+    enum { COUNT = 12 };
+    const model_spec spec = {.features = 3, .layers = {LSTM_LAYER(3, SEQUENCES)}};
+    rig r = rig_on("cuda", &spec, NULL), cpu = rig_on("cpu", &spec, NULL);
+    buffer host = buffer_open(CARRY_HOST, CARRY_F32, COUNT);
+    buffer pinned = buffer_open(CARRY_PINNED, CARRY_F32, COUNT);
+    buffer device = buffer_open(CARRY_DEVICE, CARRY_F32, COUNT), wrong;
+    float zeros[COUNT] = {0};
+    buffer_write(&host, zeros);
+    buffer_write(&pinned, zeros);
+    buffer_write(&device, zeros);
+    wide_call call = {.rows = 2,
+                      .max_steps = 2,
+                      .x = &host,
+                      .y = &device,
+                      .outputs = 1,
+                      .flags = CARRY_ASYNC};
+    size_t first = fake_seen_now().calls;
+    FAILS(CARRY_E_ARGUMENT,
+          "input 0 is in ordinary host memory; CARRY_ASYNC takes pinned",
+          run_wide(r.session, &call));
+    call.x = &pinned;
+    call.y = &host;
+    FAILS(CARRY_E_ARGUMENT, "output 0 is in ordinary host memory; CARRY_ASYNC",
+          run_wide(r.session, &call));
+    call.flags = 0;
+    for (int half = CARRY_F16; half <= CARRY_BF16; half++) {
+        const char *name = half == CARRY_F16 ? "CARRY_F16" : "CARRY_BF16";
+        for (int place = CARRY_HOST; place <= CARRY_PINNED; place++) {
+            wrong = place == CARRY_HOST ? host : pinned;
+            wrong.dtype = (carry_dtype)half;
+            call.x = &wrong;
+            call.y = &device;
+            FAILS(CARRY_E_ARGUMENT, name, run_wide(r.session, &call));
+            cr_expect(
+                strstr(carry_error(), "in host memory; only device memory takes it"));
+            call.x = &device;
+            call.y = &wrong;
+            FAILS(CARRY_E_ARGUMENT, name, run_wide(r.session, &call));
+        }
+    }
+    wrong = device;
+    wrong.dtype = CARRY_I32;
+    call.x = &wrong;
+    FAILS(CARRY_E_ARGUMENT, "input 0 has dtype 1, expected CARRY_F32",
+          run_wide(r.session, &call));
+    call.x = &host;
+    call.y = &wrong;
+    FAILS(CARRY_E_ARGUMENT, "output 0 has dtype 1", run_wide(r.session, &call));
+    wrong = device;
+    wrong.place = (carry_place)3;
+    FAILS(CARRY_E_ARGUMENT, "output 0 has place 3", run_wide(r.session, &call));
+    wrong = device;
+    wrong.count--;
+    FAILS(CARRY_E_CAPACITY, "output 0 has 44 bytes", run_wide(r.session, &call));
+    call.y = &host;
+    call.flags = 2;
+    FAILS(CARRY_E_ARGUMENT, "flags", run_wide(r.session, &call));
+    cr_assert_eq(fake_seen_now().calls, first, "a refused call reached the device");
+
+    call.flags = 0;
+    call.x = &device;
+    FAILS(CARRY_E_ARGUMENT, "input 0 is in device memory, the model is on 'cpu'",
+          run_wide(cpu.session, &call));
+    call.x = &pinned;
+    call.y = &device;
+    FAILS(CARRY_E_ARGUMENT, "output 0 is in device memory, the model is on 'cpu'",
+          run_wide(cpu.session, &call));
+    call.y = &host;
+    call.flags = CARRY_ASYNC; /* no effect */
+    OK(run_wide(cpu.session, &call));
+    buffer_close(&host);
+    buffer_close(&pinned);
+    buffer_close(&device);
+    rig_close(&r);
+    rig_close(&cpu);
+}
