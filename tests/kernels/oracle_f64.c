@@ -113,15 +113,6 @@ static void *zeros(size_t count)
     return block;
 }
 
-/* True while oracle_condition runs: sums and gates are rounded as a float32 implementation stores them. */
-static bool stores_floats;
-
-static void store(double *values, size_t n)
-{
-    for (size_t i = 0; i < n && stores_floats; i++)
-        values[i] = (float)values[i];
-}
-
 /* y: [steps][units]; h and c [units] are the state before and after. */
 static void lstm(const cy_node *node, const double *x, size_t steps, double *y, double *h,
                  double *c)
@@ -132,15 +123,11 @@ static void lstm(const cy_node *node, const double *x, size_t steps, double *y, 
         const double *xs = x + (node->go_backwards ? steps - 1 - s : s) * width;
         memset(z, 0, 4 * units * sizeof *z);
         add_product(z, xs, node->weights[0].data, width, 4 * units);
-        store(z, 4 * units);
         add_product(z, h, node->weights[1].data, units, 4 * units);
-        store(z, 4 * units);
         add_bias(z, node, node->weights[2].data, 4 * units);
-        store(z, 4 * units);
         for (size_t g = 0; g < 4; g++)
             oracle_activate(g == 2 ? node->activation : node->recurrent_activation,
                             z + g * units, a + g * units, units);
-        store(a, 4 * units);
         for (size_t j = 0; j < units; j++)
             c[j] = a[units + j] * c[j] + a[j] * a[2 * units + j];
         oracle_activate(node->activation, c, t, units);
@@ -270,7 +257,6 @@ void oracle_condition(const cy_graph *graph, const float *input, size_t steps,
     for (size_t s = 0; s < steps; s++)
         moved[s] = 0;
     uint32_t coin = 1;
-    stores_floats = true;
     for (int run = 0; run < 32; run++) {
         memset(state, 0, graph->state_floats * sizeof *state);
         for (size_t s = 0; s < steps; s++) {
@@ -286,6 +272,5 @@ void oracle_condition(const cy_graph *graph, const float *input, size_t steps,
             if (!(distance <= moved[s])) moved[s] = isnan(distance) ? INFINITY : distance;
         }
     }
-    stores_floats = false;
     free(x), free(state), free(y);
 }

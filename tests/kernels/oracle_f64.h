@@ -29,7 +29,7 @@ oracle_range oracle_float_range(const cy_graph *graph, const float *input, size_
 double oracle_distance(const double *a, const double *b, size_t n);
 
 /* How far float32 alone moves the true result: the computation stays in double, but every input moves
- * by one float32 ulp, up or down, and sums of products, gates, h and c are rounded to float32, as an
+ * by one float32 ulp, up or down, and h and c are rounded to float32 after each step, as any float32
  * implementation stores them. moved[s] is the largest distance in output 0 over steps 0 .. s, of 32
  * such runs. A recurrence that feeds on itself without bound multiplies a rounding error step by
  * step; this measures by how much, without asking the implementation under test.
