@@ -64,6 +64,20 @@ bool runnable(CUstream_st *stream)
     return !next.wait || next.wait->completed >= next.version;
 }
 
+/* A device has a floating-point environment of its own, whatever the calling thread has set. */
+struct Arithmetic {
+    fenv_t callers;
+    Arithmetic()
+    {
+        fegetenv(&callers);
+        fesetenv(FE_DFL_ENV);
+    }
+    ~Arithmetic()
+    {
+        fesetenv(&callers);
+    }
+};
+
 void run_one(CUstream_st *stream)
 {
     Operation next = std::move(stream->queue.front());
@@ -71,6 +85,7 @@ void run_one(CUstream_st *stream)
     State *s = state();
     if (next.work && !s->sticky[stream->device]) {
         reach();
+        Arithmetic of_the_device;
         s->sticky[stream->device] = next.work->run();
     }
     if (next.mark && next.mark->completed < next.version) {
