@@ -4,6 +4,7 @@
 #include "report.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What a session's default is, so that its workspace is no larger for our asking. */
@@ -72,8 +73,11 @@ carry_model_options cy_device_model_options(const cy_device_options *on)
     return options;
 }
 
+/* Somebody who hides the GPUs knows that they are not used. */
 static int some_device_is_unusable(void)
 {
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    if (visible != NULL && *visible == 0) return 0;
     carry_device_info device = {.size = sizeof device};
     for (size_t i = 0; carry_device_get_info(i, &device) == CARRY_OK; i++)
         if (!device.usable) return 1;

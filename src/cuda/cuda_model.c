@@ -26,14 +26,13 @@ uint16_t cy_cuda_to_f16(float value)
     uint32_t magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return 0x7fff;
     if (magnitude >= 0x477ff000)
-        return sign | 0x7c00; /* 65520 and up round to infinity */
-    if (magnitude <
-        0x38800000) { /* below 2^-14: steps of 2^-24, and adding 0.5 rounds to them */
-        float scaled;
-        memcpy(&scaled, &magnitude, sizeof scaled);
-        scaled += 0.5f; /* the sum's last bit is 2^-24 */
-        memcpy(&magnitude, &scaled, sizeof magnitude);
-        return sign | (uint16_t)(magnitude - 0x3f000000);
+        return sign | 0x7c00;     /* 65520 and up round to infinity */
+    if (magnitude < 0x38800000) { /* below 2^-14 it counts steps of 2^-24 */
+        uint32_t shift = 126 - (magnitude >> 23);
+        if (shift > 25) return sign;
+        uint32_t fraction = (magnitude & 0x7fffff) | 0x800000, half = 1u << (shift - 1);
+        return sign |
+               (uint16_t)((fraction + half - 1 + (fraction >> shift & 1)) >> shift);
     }
     magnitude += 0xfff + (magnitude >> 13 & 1);
     return sign | (uint16_t)((magnitude - 0x38000000) >> 13);

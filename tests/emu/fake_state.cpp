@@ -9,6 +9,7 @@
 #include "emu.h"
 
 #include <algorithm>
+#include <fenv.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

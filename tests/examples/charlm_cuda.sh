@@ -1,6 +1,6 @@
 #!/bin/sh
 # The character model scores the beginning of the held-out text on CUDA as it does on the CPU, in all three ways and
-# with --exact; less precision scores near it; a word nobody knows is a wrong command line.   charlm_cuda.sh SCORE CARRY
+# with --exact; less precision scores near it; the same seed draws the same text; a word nobody knows is a wrong command line.   charlm_cuda.sh SCORE CARRY
 set -eu
 score=$1 carry=$2
 charlm=$(dirname "$0")/../../examples/charlm
@@ -26,6 +26,11 @@ run --device cuda | grep -q ' on cuda:0$'
 near "cuda" "$cpu" "$(bits --device cuda)" 0.0001
 near "exact" "$cpu" "$(bits --device cuda --exact)" 0.0001
 near "bf16" "$cpu" "$(bits --device cuda --precision bf16)" 0.02
+text() {
+    "$carry" generate "$work/charlm.carry" --vocab "$charlm/charlm.vocab.json" --prompt "This License " --length 12 \
+        --seed 1 --temperature 0.5 --device "$1"
+}
+[ "$(text cpu)" = "$(text cuda)" ]
 code=0
 run --precision fp8 2>"$work/error" || code=$?
 [ $code -eq 2 ]
