@@ -326,22 +326,27 @@ Test(alloc, every_allocation_of_saving_and_restoring)
 Test(alloc, run_and_reset_allocate_nothing)
 {
     enum { ROWS = 70, STEPS = 30 };
+    const int rows = on_cuda() ? 12 : ROWS, most = on_cuda() ? 9 : STEPS;
     for (size_t i = 0; i < SPECS; i++)
         for (uint32_t threads = 1; threads <= (on_cuda() ? 1 : 3); threads++) {
             carry_session_options options = {
-                .size = sizeof options, .threads = threads, .max_steps = STEPS};
+                .size = sizeof options, .threads = threads, .max_steps = (uint32_t)most};
             rig r = rig_open(&specs[i], &options);
             carry_state states[ROWS];
-            open_states(&r, states, ROWS);
-            float *x = random_input(&r, ROWS, STEPS, i);
-            float *y =
-                malloc(output_count(&r, ROWS, STEPS, CARRY_STEPS_AS_MODEL) * sizeof *y);
+            open_states(&r, states, (size_t)rows);
+            float *x = random_input(&r, (size_t)rows, (size_t)most, i);
+            float *y = malloc(
+                output_count(&r, (size_t)rows, (size_t)most, CARRY_STEPS_AS_MODEL) *
+                sizeof *y);
             uint32_t steps[ROWS];
             carry_status status[ROWS];
-            for (int row = 0; row < ROWS; row++)
-                steps[row] = (uint32_t)(row * 7) % (STEPS + 1);
-            call_spec call = {
-                .rows = ROWS, .max_steps = STEPS, .states = states, .x = x, .y = y};
+            for (int row = 0; row < rows; row++)
+                steps[row] = (uint32_t)(row * 7) % (uint32_t)(most + 1);
+            call_spec call = {.rows = (size_t)rows,
+                              .max_steps = (size_t)most,
+                              .states = states,
+                              .x = x,
+                              .y = y};
             carry_state foreign = {1};
             atomic_store(&ours, 0);
             atomic_store(&libc_calls, 0);
