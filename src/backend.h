@@ -76,6 +76,9 @@ typedef struct cy_backend {
     carry_status (*session_open)(void *model, const cy_limits *limits, void **session);
     void (*session_close)(void *session);
     void (*session_facts)(void *session, cy_session_facts *facts);
+    /* CARRY_E_DEVICE once the device has failed; no other function is called on such a session, but facts and
+     * the closing ones. */
+    carry_status (*session_alive)(void *session);
     carry_status (*session_warm)(void *session, const carry_graph_shape *shapes,
                                  size_t count);
     /* Waits for what was begun; the first failure since the last wait. */

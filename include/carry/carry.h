@@ -316,7 +316,7 @@ typedef struct carry_session_info {
     uint32_t graphs;          /* shapes captured */
     uint64_t graph_chunks;    /* chunks of steps run so far by launching a graph ... */
     uint64_t plain_chunks;    /* ... and without one: their shape was not captured */
-    int dead; /* 1: the device failed and took the states with it; every call gives E_DEVICE */
+    int dead; /* 1: the device failed and took the states with it; every call but this one and close gives E_DEVICE */
 } carry_session_info;
 
 /* What the session has in force and holds now. A call like any other: the states are counted while
@@ -469,7 +469,8 @@ typedef struct carry_batch {
  * fails the call; with row_status it gets its code there instead, its state stays, its outputs are
  * zeros, the other rows run, and the call returns CARRY_OK. Rows that ran get CARRY_OK.
  *
- * Ids in host memory are checked before anything runs. Ids in device memory are checked by the device: one outside
+ * Device memory must be ready when the call is made, or be written by work that was enqueued on the session's
+ * cuda_stream before it. Ids in host memory are checked before anything runs. Ids in device memory are checked by the device: one outside
  * the vocabulary fails the call (E_INPUT, no state has moved); with CARRY_ASYNC it gives its row NaN instead.
  *
  * CARRY_ASYNC. Inputs and outputs must be pinned or device memory, and stay valid and untouched until

@@ -137,6 +137,12 @@ static void cpu_session_facts(void *session, cy_session_facts *facts)
         (cy_session_facts){.workspace_bytes = ((cpu_session *)session)->workspace_bytes};
 }
 
+static carry_status cpu_session_alive(void *session)
+{
+    (void)session;
+    return CARRY_OK;
+}
+
 static carry_status cpu_session_warm(void *session, const carry_graph_shape *shapes,
                                      size_t count)
 {
@@ -276,6 +282,7 @@ const cy_backend cy_backend_cpu = {
     .session_open = cpu_session_open,
     .session_close = cpu_session_close,
     .session_facts = cpu_session_facts,
+    .session_alive = cpu_session_alive,
     .session_warm = cpu_session_warm,
     .session_wait = cpu_session_wait,
     .session_plan = cpu_session_plan,

@@ -44,6 +44,15 @@ static void session_facts(void *opaque, cy_session_facts *facts)
                                 .dead = s->dead};
 }
 
+static carry_status session_alive(void *opaque)
+{
+    const cy_cuda_session *s = opaque;
+    CY_CHECK(!s->dead, CARRY_E_DEVICE,
+             "the session is dead and its states are lost: the device failed: %s",
+             s->why_dead);
+    return CARRY_OK;
+}
+
 static carry_status session_warm(void *session, const carry_graph_shape *shapes,
                                  size_t count)
 {
@@ -127,6 +136,7 @@ static carry_status copy(cy_cuda_session *s, void *to, const void *from, size_t 
     CY_CUDA_TRY(cudaMemcpyAsync(to, from, count * sizeof(float), kind, s->cuda_stream),
                 "copying a state");
     CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "waiting for the copy of a state");
+    s->pending = false;
     return CARRY_OK;
 }
 
@@ -190,6 +200,7 @@ const cy_backend cy_backend_cuda = {
     .session_open = session_open,
     .session_close = session_close,
     .session_facts = session_facts,
+    .session_alive = session_alive,
     .session_warm = session_warm,
     .session_wait = session_wait,
     .session_plan = session_plan,

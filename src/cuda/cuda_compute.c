@@ -152,12 +152,19 @@ static bool is_step(cy_cuda_algorithm algorithm)
     return algorithm != CY_CUDA_GEMM_CELL;
 }
 
-static cy_cuda_algorithm algorithm_of(const work *w, const cy_cuda_layer *layer)
+static cy_cuda_lstm_plan plan_of(const work *w, const cy_cuda_layer *layer)
 {
     cy_cuda_lstm_shape shape;
     return cy_cuda_session_lstm_plan(w->session, layer, w->chunk.rows, w->chunk.steps,
-                                     &shape)
-        .algorithm;
+                                     &shape);
+}
+
+static carry_status launch_step(const work *w, const cy_cuda_lstm_step *step, bool tensor)
+{
+    CY_CUDA_TRY(tensor ? cy_cuda_lstm_step_mma_launch(step, w->session->cuda_stream)
+                       : cy_cuda_lstm_step_launch(step, w->session->cuda_stream),
+                "launching an LSTM step");
+    return CARRY_OK;
 }
 
 static carry_status lstm_begin(const work *w, const cy_cuda_layer *layer)
@@ -181,7 +188,8 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
     const cy_cuda_values *values = values_of(w, layer);
     const cy_state_tensor *states = &w->model->graph->states[layer->node->first_state];
     const unsigned rows = w->chunk.rows, steps = w->chunk.steps, units = layer->width;
-    cy_cuda_algorithm algorithm = algorithm_of(w, layer);
+    cy_cuda_lstm_plan plan = plan_of(w, layer);
+    cy_cuda_algorithm algorithm = plan.algorithm;
 
     cy_cuda_lstm_step step = {
         .cell = {.rows = w->session->rows,
@@ -223,8 +231,7 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
         step.cell.h = at_step(values->y, w->type, s, rows, units);
         step.h_prev = h;
         if (is_step(algorithm)) {
-            CY_CUDA_TRY(cy_cuda_lstm_step_launch(&step, w->session->cuda_stream),
-                        "launching an LSTM step");
+            CY_TRY(launch_step(w, &step, plan.tensor_step));
         } else {
             CY_TRY(product(w, h, layer->recurrent, step.cell.z, rows, 4 * (size_t)units,
                            units, 1));
@@ -327,7 +334,7 @@ static bool was_direct(const work *w, uint32_t output)
     const cy_cuda_layer *layer = &w->model->layers[value.node];
     return layer->node->op == CY_OP_LSTM && w->chunk.rows > 0 &&
            direct_output(w, layer) == (int)output &&
-           algorithm_of(w, layer) == CY_CUDA_STEP_X;
+           plan_of(w, layer).algorithm == CY_CUDA_STEP_X;
 }
 
 /* h and c of a row that had no steps are those of its state. */

@@ -10,7 +10,10 @@
     30e3 /* 4.0 TB/s over 132, for weights that the L2 does not hold */
 #define FP32_FLOPS_PER_US 416e3 /* 55 TFLOP/s over 132 */
 #define HALF_FLOPS_PER_US 6e6   /* 790 TFLOP/s over 132, tensor cores */
-#define STEP_ROWS         4 /* rows that share one pass of lstm_step over the weights */
+#define STEP_ROWS         4 /* rows that share one pass of lstm_step over the weights ... */
+#define TENSOR_STEP_ROWS  32 /* ... and of lstm_step_mma, */
+#define TENSOR_READING \
+    1.5 /* whose pass takes so much longer: fewer bytes are under way */
 #define TENSOR_LEAST_ROWS 8 /* cuBLAS pads fewer */
 #define MOST_CHUNK_STEPS  256
 
@@ -19,34 +22,53 @@ static double greater(double a, double b)
     return a > b ? a : b;
 }
 
+static double passes(unsigned rows, unsigned rows_of_a_pass)
+{
+    return (double)((rows + rows_of_a_pass - 1) / rows_of_a_pass);
+}
+
 static bool spans_row(cy_activation activation)
 {
     return activation == CY_ACT_SOFTMAX || activation == CY_ACT_LOG_SOFTMAX;
+}
+
+/* What lstm_step_mma can do; and at B = 1 it would multiply seven rows of zeros. */
+static bool can_tensor_step(const cy_cuda_device *device, const cy_cuda_lstm_shape *shape)
+{
+    return device->major >= 8 && shape->type != CY_CUDA_F32 && !shape->exact &&
+           shape->units % 8 == 0 && shape->activation == CY_ACT_TANH &&
+           shape->recurrent_activation == CY_ACT_SIGMOID;
 }
 
 cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
                                     const cy_cuda_lstm_shape *shape)
 {
     double units = shape->units, rows = shape->rows, sms = device->multiprocessors;
-    double size = shape->type == CY_CUDA_F32 ? 4 : 2;
-    double weights = 4 * units * units * size, flops = 8 * units * units * rows;
+    double weights = 4 * units * units * (shape->type == CY_CUDA_F32 ? 4 : 2);
+    double flops = 8 * units * units * rows;
     double bandwidth = weights <= device->l2_bytes ? L2_BYTES_PER_US : HBM_BYTES_PER_US;
+    double pass_us = weights / (bandwidth * sms);
+    double fp32_us = flops / (FP32_FLOPS_PER_US * sms);
+    double half_us = flops / (HALF_FLOPS_PER_US * sms);
     bool tensor = shape->type != CY_CUDA_F32 && !shape->exact;
-    double gemm_flops =
-        tensor && rows < TENSOR_LEAST_ROWS ? flops / rows * TENSOR_LEAST_ROWS : flops;
-    double passes = (shape->rows + STEP_ROWS - 1) / STEP_ROWS;
+    double padded_us =
+        rows < TENSOR_LEAST_ROWS ? half_us / rows * TENSOR_LEAST_ROWS : half_us;
 
     cy_cuda_lstm_plan plan = {.algorithm = CY_CUDA_GEMM_CELL};
-    plan.gemm_us =
-        2 * KERNEL_US +
-        greater(weights / (bandwidth * sms),
-                gemm_flops / ((tensor ? HALF_FLOPS_PER_US : FP32_FLOPS_PER_US) * sms));
+    plan.gemm_us = 2 * KERNEL_US + greater(pass_us, tensor ? padded_us : fp32_us);
     if (spans_row(shape->activation) || spans_row(shape->recurrent_activation))
         return plan;
-    plan.step_us = KERNEL_US + greater(passes * weights / (bandwidth * sms),
-                                       flops / (FP32_FLOPS_PER_US * sms));
+    plan.step_us = KERNEL_US + greater(passes(shape->rows, STEP_ROWS) * pass_us, fp32_us);
+    if (can_tensor_step(device, shape)) {
+        double tensor_us = KERNEL_US + greater(passes(shape->rows, TENSOR_STEP_ROWS) *
+                                                   TENSOR_READING * pass_us,
+                                               padded_us);
+        plan.tensor_step = tensor_us < plan.step_us;
+        if (plan.tensor_step) plan.step_us = tensor_us;
+    }
+    bool x_too = shape->steps == 1 && (!plan.tensor_step || shape->features % 8 == 0);
     if (plan.step_us < plan.gemm_us)
-        plan.algorithm = shape->steps == 1 ? CY_CUDA_STEP_X : CY_CUDA_STEP;
+        plan.algorithm = x_too ? CY_CUDA_STEP_X : CY_CUDA_STEP;
     return plan;
 }
 
@@ -73,15 +95,15 @@ void cy_cuda_plan_explain(const cy_cuda_lstm_plan *plan, const cy_cuda_lstm_shap
                  "and cell are two kernels a step");
         return;
     }
-    const char *product = shape->exact ? "exact" : "cuBLAS";
-    snprintf(
-        text, bytes,
-        "%u row%s: one kernel a step is expected to take %.2f us, %s product and cell "
-        "%.2f us "
-        "(estimates)%s",
-        shape->rows, shape->rows == 1 ? "" : "s", plan->step_us, product, plan->gemm_us,
-        plan->algorithm == CY_CUDA_STEP_X ? "; one step, so the x product is in it too"
-                                          : "");
+    snprintf(text, bytes,
+             "%u row%s: one kernel a step%s is expected to take %.2f us, %s product and "
+             "cell %.2f us (estimates)%s",
+             shape->rows, shape->rows == 1 ? "" : "s",
+             plan->tensor_step ? " (on tensor cores)" : "", plan->step_us,
+             shape->exact ? "exact" : "cuBLAS", plan->gemm_us,
+             plan->algorithm == CY_CUDA_STEP_X
+                 ? "; one step, so the x product is in it too"
+                 : "");
 }
 
 unsigned cy_cuda_plan_steps(size_t row_steps, unsigned rows, size_t left)

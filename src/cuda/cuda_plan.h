@@ -26,6 +26,7 @@ typedef enum cy_cuda_algorithm {
 
 typedef struct cy_cuda_lstm_plan {
     cy_cuda_algorithm algorithm;
+    bool tensor_step; /* STEP and STEP_X: the kernel is the one on tensor cores */
     double gemm_us,
         step_us; /* expected, of one step's recurrence: GEMM_CELL and STEP; 0: cannot be */
 } cy_cuda_lstm_plan;

@@ -73,18 +73,18 @@ static carry_status run_span(const cy_cuda_call *call, const cy_cuda_span *span,
     return cy_cuda_stage_out(call, span);
 }
 
-/* The copying streams come after what was enqueued before the call, and before what follows it. */
-static carry_status fork_streams(const cy_cuda_call *call)
+/* copy_in comes after what was enqueued before the call (copy_out does anyway, behind the kernels), and copy_out
+ * before what follows it. */
+static carry_status fork_copies(const cy_cuda_call *call)
 {
     cy_cuda_session *s = call->session;
     if (call->one_chunk) return CARRY_OK;
     CY_CUDA_TRY(cudaEventRecord(s->began, s->cuda_stream), "marking the call's begin");
     CY_CUDA_TRY(cudaStreamWaitEvent(s->copy_in, s->began, 0), "forking copy_in");
-    CY_CUDA_TRY(cudaStreamWaitEvent(s->copy_out, s->began, 0), "forking copy_out");
     return CARRY_OK;
 }
 
-static carry_status join_streams(const cy_cuda_call *call)
+static carry_status join_copies(const cy_cuda_call *call)
 {
     cy_cuda_session *s = call->session;
     for (int i = 0; i < 2 && !call->one_chunk; i++)
@@ -112,7 +112,7 @@ static carry_status run_chunks(const cy_cuda_call *call)
         span.first_step += span.chunk.steps;
         if (span.first_step >= call->total_steps) break;
     }
-    CY_TRY(join_streams(call));
+    CY_TRY(join_copies(call));
     CY_TRY(cy_cuda_stage_end(call));
     if (ids_on_device(call))
         CY_CUDA_TRY(cudaMemcpyAsync(s->bad_ids_pinned, s->bad_ids, sizeof *s->bad_ids,
@@ -144,7 +144,7 @@ carry_status cy_cuda_run(cy_cuda_session *session, const cy_run *run)
         CY_CUDA_TRY(cudaMemsetAsync(session->bad_ids, 0, sizeof *session->bad_ids,
                                     session->cuda_stream),
                     "clearing the count of bad ids");
-    CY_TRY(fork_streams(&call));
+    CY_TRY(fork_copies(&call));
     CY_TRY(run_chunks(&call));
     CY_CHECK(!ids_on_device(&call) || *session->bad_ids_pinned == 0, CARRY_E_INPUT,
              "%u ids in device memory are not in 0 .. %llu", *session->bad_ids_pinned,

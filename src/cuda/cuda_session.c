@@ -309,9 +309,6 @@ static void settle(cy_cuda_session *s)
 
 carry_status cy_cuda_session_enter(cy_cuda_session *s, cy_cuda_scope *scope)
 {
-    CY_CHECK(!s->dead, CARRY_E_DEVICE,
-             "the session is dead and its states are lost: the device failed: %s",
-             s->why_dead);
     carry_status status = cy_cuda_device_enter(scope, s->model->device.index);
     if (status != CARRY_OK) {
         settle(s); /* a device that is lost refuses this already */

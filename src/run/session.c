@@ -12,12 +12,21 @@
 #define MOST_GRAPHS       64u
 #define MOST_GRAPH_STEPS  1024u
 
-carry_status cy_session_enter(carry_session *session, const char *function)
+/* The one call that a dead session still answers is what it is. */
+static carry_status take(carry_session *session, const char *function)
 {
     CY_CHECK(session, CARRY_E_ARGUMENT, "%s: session is NULL", function);
     CY_CHECK(!atomic_flag_test_and_set_explicit(&session->busy, memory_order_acquire),
              CARRY_E_BUSY, "%s: the session is in use by another thread", function);
     return CARRY_OK;
+}
+
+carry_status cy_session_enter(carry_session *session, const char *function)
+{
+    CY_TRY(take(session, function));
+    carry_status status = session->backend->session_alive(session->device_session);
+    if (status != CARRY_OK) cy_session_leave(session);
+    return status;
 }
 
 void cy_session_leave(carry_session *session)
@@ -147,7 +156,7 @@ void carry_session_close(carry_session **session)
 
 carry_status carry_session_get_info(carry_session *session, carry_session_info *info)
 {
-    CY_TRY(cy_session_enter(session, "carry_session_get_info"));
+    CY_TRY(take(session, "carry_session_get_info"));
     cy_session_facts facts;
     session->backend->session_facts(session->device_session, &facts);
     carry_session_info known = {.threads = session->limits.threads,

@@ -45,7 +45,11 @@ Test(cuda_plan, table)
         {&h200, 512, 8, 100, CY_CUDA_F32, false, CY_CUDA_STEP},
         {&h200, 512, 64, 100, CY_CUDA_F32, false, CY_CUDA_GEMM_CELL},
         {&h200, 512, 64, 1, CY_CUDA_F32, false, CY_CUDA_GEMM_CELL},
-        {&h200, 512, 64, 100, CY_CUDA_BF16, false, CY_CUDA_GEMM_CELL},
+        {&h200, 512, 64, 100, CY_CUDA_BF16, false, CY_CUDA_STEP}, /* on tensor cores */
+        {&h200, 1024, 32, 100, CY_CUDA_BF16, false, CY_CUDA_STEP},
+        {&h200, 1024, 64, 100, CY_CUDA_BF16, false, CY_CUDA_GEMM_CELL},
+        {&h200, 1020, 32, 100, CY_CUDA_F16, false, CY_CUDA_GEMM_CELL},
+        {&h200, 512, 16, 1, CY_CUDA_F16, false, CY_CUDA_STEP_X},
         {&h200, 1024, 1, 1, CY_CUDA_BF16, false, CY_CUDA_STEP_X},
         {&h200, 1024, 8, 100, CY_CUDA_F32, false, CY_CUDA_GEMM_CELL},
         {&h200, 1024, 256, 100, CY_CUDA_F16, true, CY_CUDA_GEMM_CELL},
