@@ -243,3 +243,34 @@ Test(cuda_plan, any_float)
     check_both(float_of(0x7f800001)); /* a signalling NaN */
     check_both(float_of(0xff800001));
 }
+
+/* lstm_step_mma has its limits, and a session that is exact has no use for its order. */
+Test(cuda_plan, tensor_steps_only_where_the_kernel_can)
+{
+    cy_cuda_lstm_shape shape = shape_of(512, 16, 100);
+    shape.type = CY_CUDA_BF16;
+    cr_assert(cy_cuda_plan_lstm(&h200, &shape).tensor_step);
+    struct {
+        const char *what;
+        cy_cuda_device device;
+        cy_cuda_lstm_shape shape;
+    } refused[6];
+    for (int i = 0; i < 6; i++)
+        refused[i].device = h200, refused[i].shape = shape;
+    refused[0].what = "float32", refused[0].shape.type = CY_CUDA_F32;
+    refused[1].what = "exact", refused[1].shape.exact = true;
+    refused[2].what = "508 units", refused[2].shape.units = 508;
+    refused[3].what = "relu", refused[3].shape.activation = CY_ACT_RELU;
+    refused[4].what = "hard_sigmoid",
+    refused[4].shape.recurrent_activation = CY_ACT_HARD_SIGMOID_6TH;
+    refused[5].what = "compute capability 7.5", refused[5].device = devices[2];
+    for (int i = 0; i < 6; i++)
+        cr_expect(!cy_cuda_plan_lstm(&refused[i].device, &refused[i].shape).tensor_step,
+                  "%s", refused[i].what);
+
+    shape.steps = 1;
+    cr_expect_eq(cy_cuda_plan_lstm(&h200, &shape).algorithm, CY_CUDA_STEP_X);
+    shape.features = 30; /* no multiple of 8: x goes through cuBLAS */
+    cy_cuda_lstm_plan plan = cy_cuda_plan_lstm(&h200, &shape);
+    cr_expect(plan.tensor_step && plan.algorithm == CY_CUDA_STEP);
+}
