@@ -128,7 +128,7 @@ part_conformance() {
 part_kernels() {
     local program folder="$bundle/bin" suffix='' found=0 bad=0
     [ -z "$dry" ] || folder="$dry/bin" suffix=_as_on_device
-    for program in test_kernels test_cell test_ports test_product test_step; do
+    for program in test_kernels test_cell test_ports test_product test_step test_step_mma; do
         [ -x "$folder/$program$suffix" ] || continue
         found=$((found + 1))
         echo "---- $program"

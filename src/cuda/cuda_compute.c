@@ -128,7 +128,8 @@ cy_cuda_lstm_plan cy_cuda_session_lstm_plan(const cy_cuda_session *session,
                              .type = session->model->type,
                              .activation = layer->node->activation,
                              .recurrent_activation = layer->node->recurrent_activation,
-                             .exact = session->cublas == NULL};
+                             .exact = session->cublas == NULL,
+                             .tf32 = session->model->precision == CARRY_COMPUTE_TF32};
     return cy_cuda_plan_lstm(&session->model->device, shape);
 }
 

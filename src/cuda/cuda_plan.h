@@ -16,6 +16,7 @@ typedef struct cy_cuda_lstm_shape {
     cy_cuda_type type;
     cy_activation activation, recurrent_activation;
     bool exact; /* no cuBLAS */
+    bool tf32;  /* cuBLAS may use tensor cores for float */
 } cy_cuda_lstm_shape;
 
 typedef enum cy_cuda_algorithm {
