@@ -62,20 +62,13 @@ static carry_status session_warm(void *session, const carry_graph_shape *shapes,
                                  cy_cuda_graph_capture(session, shapes, count));
 }
 
-/* What failed after its call had returned has cost the states. */
 static carry_status session_wait(void *opaque)
 {
     cy_cuda_session *s = opaque;
     cy_cuda_scope scope;
     CY_TRY(cy_cuda_session_enter(s, &scope));
-    cudaError_t error = cudaStreamSynchronize(s->cuda_stream);
-    carry_status status = CARRY_OK;
-    if (error != cudaSuccess) {
-        status = cy_cuda_failed(error, "an asynchronous call");
-        if (s->pending) cy_cuda_session_die(s);
-    }
-    s->pending = false;
-    return cy_cuda_session_leave(s, &scope, status);
+    return cy_cuda_session_leave(s, &scope,
+                                 cy_cuda_session_sync(s, "an asynchronous call"));
 }
 
 static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t steps,
@@ -135,9 +128,7 @@ static carry_status copy(cy_cuda_session *s, void *to, const void *from, size_t 
 {
     CY_CUDA_TRY(cudaMemcpyAsync(to, from, count * sizeof(float), kind, s->cuda_stream),
                 "copying a state");
-    CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "waiting for the copy of a state");
-    s->pending = false;
-    return CARRY_OK;
+    return cy_cuda_session_sync(s, "waiting for the copy of a state");
 }
 
 static carry_status memory_read(void *session, float *host, const float *memory,
