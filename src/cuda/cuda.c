@@ -71,19 +71,34 @@ static carry_status session_wait(void *opaque)
                                  cy_cuda_session_sync(s, "an asynchronous call"));
 }
 
+/* A head behind the last step has rows alone; of a long call, a chunk is one product. */
+static const char *plan_dense(const cy_cuda_session *s, const cy_cuda_layer *layer,
+                              size_t rows, unsigned chunk, char *reason,
+                              size_t reason_bytes)
+{
+    size_t count = layer->node->in_time ? rows * chunk : rows;
+    snprintf(reason, reason_bytes, "%zu %s in one product of %u by %u", count,
+             layer->node->in_time ? "rows and steps"
+             : count == 1         ? "row"
+                                  : "rows",
+             layer->in, layer->width);
+    return s->cublas ? "gemm + output" : "exact product + output";
+}
+
 static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t steps,
                                 char *reason, size_t reason_bytes)
 {
     const cy_cuda_session *s = opaque;
     const cy_cuda_layer *layer = &s->model->layers[node];
+    unsigned chunk = s->model->graph->whole_sequence
+                         ? (unsigned)steps
+                         : cy_cuda_plan_steps(s->row_steps, (unsigned)rows, steps);
     reason[0] = 0;
     switch (layer->node->op) {
     case CY_OP_LSTM:
         break;
     case CY_OP_DENSE:
-        snprintf(reason, reason_bytes, "%zu rows and steps in one product of %u by %u",
-                 rows * steps, layer->in, layer->width);
-        return s->cublas ? "gemm + output" : "exact product + output";
+        return plan_dense(s, layer, rows, chunk, reason, reason_bytes);
     case CY_OP_EMBEDDING:
         return "lookup";
     case CY_OP_ACTIVATION:
@@ -92,7 +107,6 @@ static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t
         return "nothing";
     }
     cy_cuda_lstm_shape shape;
-    unsigned chunk = cy_cuda_plan_steps(s->row_steps, (unsigned)rows, steps);
     cy_cuda_lstm_plan plan =
         cy_cuda_session_lstm_plan(s, layer, (unsigned)rows, chunk, &shape);
     cy_cuda_plan_explain(&plan, &shape, reason, reason_bytes);
