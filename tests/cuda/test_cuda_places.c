@@ -497,6 +497,38 @@ Test(cuda_places, a_bad_id_of_an_asynchronous_call_gives_its_row_nan)
 
 /* ---- refusals ------------------------------------------------------------------------------- */
 
+Test(cuda_places, graphs_that_cannot_be_are_refused_with_a_sentence)
+{
+    static const carry_graph_shape shapes[] = {{2, 3}, {64, 64}, {64, 65}};
+    const model_spec backwards = {.features = 3, .layers = {LSTM_LAYER(3, BACKWARDS)}},
+                     forwards = {.features = 3, .layers = {LSTM_LAYER(3, 0)}};
+    carry_session_options options = {
+        .size = sizeof options, .max_rows = 64, .graphs = shapes, .graph_count = 1};
+    carry_model *model = model_on("cuda", &backwards, CARRY_COMPUTE_FP32);
+    carry_session *session;
+    FAILS(CARRY_E_UNSUPPORTED, "graphs are of causal models",
+          carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    rig r = rig_of(model, NULL);
+    FAILS(CARRY_E_UNSUPPORTED, "graphs are of causal models",
+          carry_session_warm(r.session, shapes, 1));
+    OK(carry_session_warm(r.session, shapes, 0));
+    rig_close(&r);
+
+    r = rig_on("cuda", &forwards, &options);
+    FAILS(CARRY_E_ARGUMENT, "64 rows of 65 steps are 4160 row-steps",
+          carry_session_warm(r.session, shapes, 3));
+    cr_assert_eq(info_of(r.session).graphs, 2); /* those before it stay */
+    cr_assert_eq(info_of(r.session).dead, 0);
+    rig_close(&r);
+    options.graph_count = 3; /* but at open there is room for what is asked for */
+    r = rig_on("cuda", &forwards, &options);
+    cr_assert_eq(info_of(r.session).graphs, 3);
+    rig_close(&r);
+    no_misuse();
+    cr_assert_eq(fake_open_handles(), 0);
+}
+
 Test(cuda_places, what_cannot_be_is_refused_with_a_sentence)
 {
     enum { COUNT = 12 };
