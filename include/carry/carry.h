@@ -288,15 +288,15 @@ typedef struct carry_session_options {
         cuda_stream; /* CUDA: the cudaStream_t that calls run on, of the model's device; the caller keeps it
                           until the session is closed. NULL: one of the session's own */
     const carry_graph_shape
-        *graphs; /* [graph_count], captured at open; NULL: none. CPU: ignored */
-    size_t graph_count;
+        *graphs;        /* [graph_count], captured at open; NULL: none. CPU: ignored */
+    size_t graph_count; /* up to 64 */
 } carry_session_options;
 
 /* Opens a session on a model: workspace, threads, an empty pool. After this, carry_run and
  * carry_state_reset allocate nothing; only opening a state, and carry_session_warm, may grow the session.
  *   *session  receives it; NULL on failure. The caller owns it: carry_session_close.
  * Errors: E_ARGUMENT, E_MEMORY (the sentence says how many bytes; on a device, also how many are free),
- * E_UNSUPPORTED (exact with CARRY_COMPUTE_TF32), E_DEVICE. */
+ * E_UNSUPPORTED (exact with CARRY_COMPUTE_TF32, graphs of a whole-sequence model), E_DEVICE. */
 CARRY_API carry_status carry_session_open(carry_session **session, carry_model *model,
                                           const carry_session_options *options);
 
@@ -325,8 +325,10 @@ CARRY_API carry_status carry_session_get_info(carry_session *session,
                                               carry_session_info *info);
 
 /* Captures graphs for more shapes, as at open; shapes that are there already are left alone. May take
- * milliseconds a shape, and device memory. Never happens inside carry_run. CPU: does nothing.
- * Errors: E_ARGUMENT, E_BUSY, E_MEMORY, E_DEVICE; shapes before the failing one stay. */
+ * milliseconds a shape, and device memory. Never happens inside carry_run. CPU: does nothing. At most 64 shapes a
+ * call, each of no more rows times steps than the session's buffers hold: what it was opened for, or 4096.
+ * Errors: E_ARGUMENT, E_BUSY, E_MEMORY, E_UNSUPPORTED (a whole-sequence model), E_DEVICE; shapes before the failing
+ * one stay. */
 CARRY_API carry_status carry_session_warm(carry_session *session,
                                           const carry_graph_shape *shapes, size_t count);
 
@@ -353,7 +355,8 @@ CARRY_API carry_status carry_session_get_plan(carry_session *session, size_t lay
 
 /* One sequence's memory: session, slot and generation in one number, so that a handle which outlives
  * its state is recognised (E_STALE), never followed. {0} is no state: in a batch it means that the
- * row starts from zeros and is not kept. A value: copy it freely, it owns nothing. */
+ * row starts from zeros and is not kept. A value: copy it freely, it owns nothing.
+ * On CUDA every function on states may also give E_DEVICE: the device failed, or the session is dead. */
 typedef struct carry_state {
     uint64_t id;
 } carry_state;
@@ -457,7 +460,7 @@ typedef struct carry_batch {
  * Outputs are [B, T, W] with a time axis, zeros from a row's own number of steps on;
  * [B, W] without one or with CARRY_STEPS_LAST: the value after the row's last step, zeros for a row
  * of no steps. A state output ('h', 'c') is the layer's state after the row's steps. Input beyond a
- * row's steps is never read. A row of no steps is untouched: its state stays as it is, whatever
+ * row's steps may be copied, and is never looked at. A row of no steps is untouched: its state stays as it is, whatever
  * `reset` says. Inputs and outputs must not overlap.
  *
  * A row's numbers do not depend on the other rows, on B, on max_rows, on the threads, nor (causal
@@ -469,20 +472,22 @@ typedef struct carry_batch {
  * fails the call; with row_status it gets its code there instead, its state stays, its outputs are
  * zeros, the other rows run, and the call returns CARRY_OK. Rows that ran get CARRY_OK.
  *
- * Device memory must be ready when the call is made, or be written by work that was enqueued on the session's
- * cuda_stream before it. Ids in host memory are checked before anything runs. Ids in device memory are checked by the device: one outside
- * the vocabulary fails the call (E_INPUT, no state has moved); with CARRY_ASYNC it gives its row NaN instead.
+ * Device memory must be ready when the call is made, or be written by work that was enqueued on the
+ * session's cuda_stream before it. Ids in host memory, pinned or not, are checked before anything runs, and must be
+ * there when the call is made. Ids in device memory are checked by the device: one outside the vocabulary fails the
+ * call (E_INPUT, no state has moved); with CARRY_ASYNC it gives its row NaN instead.
  *
  * CARRY_ASYNC. Inputs and outputs must be pinned or device memory, and stay valid and untouched until
  * carry_session_wait, or until the caller's own cuda_stream has come to what it enqueued behind the call; states,
  * steps and reset are copied before the call returns. States advance at once, for later calls on this session. A
  * failure after the return loses the states: the session is dead, wait and every later call say so.
+ * The call itself waits only where more than eight chunks of steps are still under way: for the first of them.
  *
  * Allocates nothing. Sets the floating-point control word (round to nearest, denormals kept) on its
  * threads and restores the caller's.
  * Errors: E_ARGUMENT (NULL, counts, T = 0, T > max_steps of a whole-sequence model, mode, place, flags), E_CAPACITY,
- * E_INPUT, E_STALE, E_FOREIGN, E_DUPLICATE, E_BUSY, E_DEVICE (CUDA: the device failed; if the session is not dead
- * now, no state has moved). */
+ * E_INPUT, E_STALE, E_FOREIGN, E_DUPLICATE, E_BUSY, E_DEVICE and E_MEMORY (CUDA: the device failed, or has no memory
+ * left for what its driver wants; if the session is not dead now, no state has moved). */
 CARRY_API carry_status carry_run(carry_session *session, const carry_batch *batch);
 
 #ifdef __cplusplus

@@ -62,20 +62,27 @@ static carry_status session_warm(void *session, const carry_graph_shape *shapes,
                                  cy_cuda_graph_capture(session, shapes, count));
 }
 
-/* What failed after its call had returned has cost the states. */
 static carry_status session_wait(void *opaque)
 {
     cy_cuda_session *s = opaque;
     cy_cuda_scope scope;
     CY_TRY(cy_cuda_session_enter(s, &scope));
-    cudaError_t error = cudaStreamSynchronize(s->cuda_stream);
-    carry_status status = CARRY_OK;
-    if (error != cudaSuccess) {
-        status = cy_cuda_failed(error, "an asynchronous call");
-        if (s->pending) cy_cuda_session_die(s);
-    }
-    s->pending = false;
-    return cy_cuda_session_leave(s, &scope, status);
+    return cy_cuda_session_leave(s, &scope,
+                                 cy_cuda_session_sync(s, "an asynchronous call"));
+}
+
+/* A head behind the last step has rows alone; of a long call, a chunk is one product. */
+static const char *plan_dense(const cy_cuda_session *s, const cy_cuda_layer *layer,
+                              size_t rows, unsigned chunk, char *reason,
+                              size_t reason_bytes)
+{
+    size_t count = layer->node->in_time ? rows * chunk : rows;
+    snprintf(reason, reason_bytes, "%zu %s in one product of %u by %u", count,
+             layer->node->in_time ? "rows and steps"
+             : count == 1         ? "row"
+                                  : "rows",
+             layer->in, layer->width);
+    return s->cublas ? "gemm + output" : "exact product + output";
 }
 
 static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t steps,
@@ -83,14 +90,15 @@ static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t
 {
     const cy_cuda_session *s = opaque;
     const cy_cuda_layer *layer = &s->model->layers[node];
+    unsigned chunk = s->model->graph->whole_sequence
+                         ? (unsigned)steps
+                         : cy_cuda_plan_steps(s->row_steps, (unsigned)rows, steps);
     reason[0] = 0;
     switch (layer->node->op) {
     case CY_OP_LSTM:
         break;
     case CY_OP_DENSE:
-        snprintf(reason, reason_bytes, "%zu rows and steps in one product of %u by %u",
-                 rows * steps, layer->in, layer->width);
-        return s->cublas ? "gemm + output" : "exact product + output";
+        return plan_dense(s, layer, rows, chunk, reason, reason_bytes);
     case CY_OP_EMBEDDING:
         return "lookup";
     case CY_OP_ACTIVATION:
@@ -99,7 +107,6 @@ static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t
         return "nothing";
     }
     cy_cuda_lstm_shape shape;
-    unsigned chunk = cy_cuda_plan_steps(s->row_steps, (unsigned)rows, steps);
     cy_cuda_lstm_plan plan =
         cy_cuda_session_lstm_plan(s, layer, (unsigned)rows, chunk, &shape);
     cy_cuda_plan_explain(&plan, &shape, reason, reason_bytes);
@@ -135,9 +142,7 @@ static carry_status copy(cy_cuda_session *s, void *to, const void *from, size_t 
 {
     CY_CUDA_TRY(cudaMemcpyAsync(to, from, count * sizeof(float), kind, s->cuda_stream),
                 "copying a state");
-    CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "waiting for the copy of a state");
-    s->pending = false;
-    return CARRY_OK;
+    return cy_cuda_session_sync(s, "waiting for the copy of a state");
 }
 
 static carry_status memory_read(void *session, float *host, const float *memory,

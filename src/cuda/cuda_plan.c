@@ -11,7 +11,8 @@
 #define FP32_FLOPS_PER_US 416e3 /* 55 TFLOP/s over 132 */
 #define HALF_FLOPS_PER_US 6e6   /* 790 TFLOP/s over 132, tensor cores */
 #define STEP_ROWS         4 /* rows that share one pass of lstm_step over the weights ... */
-#define TENSOR_STEP_ROWS  32 /* ... and of lstm_step_mma, */
+#define STEP_MOST_ROWS    (65535u * STEP_ROWS) /* its grid's second axis ends there */
+#define TENSOR_STEP_ROWS  32                   /* ... and of lstm_step_mma, */
 #define TENSOR_READING \
     1.5 /* whose pass takes so much longer: fewer bytes are under way */
 #define TENSOR_LEAST_ROWS 8 /* cuBLAS pads fewer */
@@ -30,6 +31,11 @@ static double passes(unsigned rows, unsigned rows_of_a_pass)
 static bool spans_row(cy_activation activation)
 {
     return activation == CY_ACT_SOFTMAX || activation == CY_ACT_LOG_SOFTMAX;
+}
+
+static bool has_spanning(const cy_cuda_lstm_shape *shape)
+{
+    return spans_row(shape->activation) || spans_row(shape->recurrent_activation);
 }
 
 /* What lstm_step_mma can do; and at B = 1 it would multiply seven rows of zeros. */
@@ -56,8 +62,7 @@ cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
 
     cy_cuda_lstm_plan plan = {.algorithm = CY_CUDA_GEMM_CELL};
     plan.gemm_us = 2 * KERNEL_US + greater(pass_us, tensor ? padded_us : fp32_us);
-    if (spans_row(shape->activation) || spans_row(shape->recurrent_activation))
-        return plan;
+    if (has_spanning(shape) || shape->rows > STEP_MOST_ROWS) return plan;
     plan.step_us = KERNEL_US + greater(passes(shape->rows, STEP_ROWS) * pass_us, fp32_us);
     if (can_tensor_step(device, shape)) {
         double tensor_us = KERNEL_US + greater(passes(shape->rows, TENSOR_STEP_ROWS) *
@@ -88,6 +93,14 @@ const char *cy_cuda_algorithm_name(cy_cuda_algorithm algorithm, bool exact)
 void cy_cuda_plan_explain(const cy_cuda_lstm_plan *plan, const cy_cuda_lstm_shape *shape,
                           char *text, size_t bytes)
 {
+    if (plan->step_us == 0 && !has_spanning(shape)) {
+        snprintf(
+            text, bytes,
+            "%u rows: one kernel a step takes %u at most, so product and cell are two "
+            "kernels a step",
+            shape->rows, STEP_MOST_ROWS);
+        return;
+    }
     if (plan->step_us == 0) {
         snprintf(text, bytes,
                  "an activation over all units of a row needs the whole row before the "

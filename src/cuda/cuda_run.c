@@ -122,8 +122,7 @@ static carry_status run_chunks(const cy_cuda_call *call)
         s->pending = true;
         return CARRY_OK;
     }
-    CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "waiting for the call");
-    s->pending = false;
+    CY_TRY(cy_cuda_session_sync(s, "waiting for the call"));
     CY_TRY(cy_cuda_stage_finish(call, &before));
     cy_cuda_stage_finish_end(call);
     return CARRY_OK;

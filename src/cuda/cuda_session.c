@@ -293,6 +293,15 @@ void cy_cuda_session_die(cy_cuda_session *s)
     snprintf(s->why_dead, sizeof s->why_dead, "%s", cy_error());
 }
 
+carry_status cy_cuda_session_sync(cy_cuda_session *s, const char *what)
+{
+    cudaError_t error = cudaStreamSynchronize(s->cuda_stream);
+    carry_status status = error == cudaSuccess ? CARRY_OK : cy_cuda_failed(error, what);
+    if (status != CARRY_OK && s->pending) cy_cuda_session_die(s);
+    s->pending = false;
+    return status;
+}
+
 /* After a failure: waits for what was begun. Whether the device still works, the next call would find out too late:
  * its states would have been taken for good. The thread's sentence stays, it says what went wrong. */
 static void settle(cy_cuda_session *s)

@@ -118,6 +118,9 @@ carry_status cy_cuda_session_enter(cy_cuda_session *session, cy_cuda_scope *scop
 carry_status cy_cuda_session_leave(cy_cuda_session *session, const cy_cuda_scope *scope,
                                    carry_status status);
 
+/* Waits for all that was enqueued. Where an asynchronous call was among it, a failure has cost the states. */
+carry_status cy_cuda_session_sync(cy_cuda_session *session, const char *what);
+
 /* The device is gone, and the states with it; the thread's sentence says why. */
 void cy_cuda_session_die(cy_cuda_session *session);
 

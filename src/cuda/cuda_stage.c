@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define MOST_PITCH ((size_t)0x7fffffff) /* cudaDevAttrMaxPitch of every device */
+
 static size_t dtype_bytes(carry_dtype dtype)
 {
     return dtype == CARRY_F16 || dtype == CARRY_BF16 ? 2 : 4;
@@ -32,6 +34,23 @@ static cy_cuda_staging *staging_of(cy_cuda_staging *pair, const cy_cuda_span *sp
 static bool is_staged(carry_place place)
 {
     return place != CARRY_DEVICE;
+}
+
+/* Rows of `bytes` between pinned memory and a staging buffer. One copy, unless rows lie further apart than the device's
+ * copies can step. */
+static cudaError_t copy_rows(void *to, size_t to_pitch, const void *from,
+                             size_t from_pitch, size_t bytes, size_t rows,
+                             enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    if (to_pitch <= MOST_PITCH && from_pitch <= MOST_PITCH)
+        return cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, bytes, rows, kind,
+                                 stream);
+    cudaError_t error = cudaSuccess;
+    for (size_t row = 0; row < rows && error == cudaSuccess; row++)
+        error = cudaMemcpyAsync((unsigned char *)to + row * to_pitch,
+                                (const unsigned char *)from + row * from_pitch, bytes,
+                                kind, stream);
+    return error;
 }
 
 /* ---- input ---------------------------------------------------------------------------------- */
@@ -74,13 +93,9 @@ static carry_status copy_input(const cy_cuda_call *call, const cy_cuda_span *spa
         const unsigned char *from =
             (const unsigned char *)run->input +
             (run->first_row * run->max_steps + span->first_step) * step_bytes;
-        size_t have = run->max_steps - span->first_step;
-        size_t row_bytes =
-            (have < span->chunk.steps ? have : span->chunk.steps) * step_bytes;
-        CY_CUDA_TRY(cudaMemcpy2DAsync(staging->device, pitch, from,
-                                      run->max_steps * step_bytes, row_bytes,
-                                      span->chunk.all_rows, cudaMemcpyHostToDevice,
-                                      call->in),
+        CY_CUDA_TRY(copy_rows(staging->device, pitch, from, run->max_steps * step_bytes,
+                              pitch, span->chunk.all_rows, cudaMemcpyHostToDevice,
+                              call->in),
                     "copying the input to the device");
     }
     CY_CUDA_TRY(cudaEventRecord(staging->copied, call->in), "marking a copy");
@@ -234,16 +249,14 @@ static carry_status copy_to_caller(const cy_cuda_call *call, const cy_cuda_span 
     size_t steps = output->all_steps ? span->chunk.steps : 1;
     size_t pitch = (output->all_steps ? run->max_steps : 1) * step_bytes;
     size_t first = output->all_steps ? span->first_step : 0;
-    size_t have = (output->all_steps ? run->max_steps : 1) - first;
     cy_cuda_staging *staging =
         output->all_steps ? staging_of(call->session->out, span) : &call->session->at_end;
     cudaStream_t stream = output->all_steps ? call->out : call->session->cuda_stream;
-    CY_CUDA_TRY(cudaMemcpy2DAsync((unsigned char *)output->data + run->first_row * pitch +
-                                      first * step_bytes,
-                                  pitch, staging->device + call->session->out_offset[o],
-                                  steps * step_bytes,
-                                  (have < steps ? have : steps) * step_bytes,
-                                  run->row_count, cudaMemcpyDeviceToHost, stream),
+    CY_CUDA_TRY(copy_rows((unsigned char *)output->data + run->first_row * pitch +
+                              first * step_bytes,
+                          pitch, staging->device + call->session->out_offset[o],
+                          steps * step_bytes, steps * step_bytes, run->row_count,
+                          cudaMemcpyDeviceToHost, stream),
                 "copying an output to the host");
     return CARRY_OK;
 }
@@ -290,14 +303,13 @@ carry_status cy_cuda_stage_finish(const cy_cuda_call *call, const cy_cuda_span *
         const cy_run_output *output = &run->outputs[o];
         if (!output->data || output->place != CARRY_HOST || !output->all_steps) continue;
         size_t width = width_of(call, o), steps = span->chunk.steps;
-        size_t have = run->max_steps - span->first_step;
         const float *from =
             (const float *)(const void *)(staging->pinned + call->session->out_offset[o]);
         float *to = (float *)output->data +
                     (run->first_row * run->max_steps + span->first_step) * width;
         for (size_t i = 0; i < run->row_count; i++)
             memcpy(to + i * run->max_steps * width, from + i * steps * width,
-                   (have < steps ? have : steps) * width * sizeof *to);
+                   steps * width * sizeof *to);
     }
     return CARRY_OK;
 }

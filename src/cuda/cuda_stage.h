@@ -14,7 +14,7 @@ typedef struct cy_cuda_call {
     size_t total_steps; /* over all chunks */
 } cy_cuda_call;
 
-/* One of its chunks. */
+/* One of its chunks, all of it within the call's max_steps. */
 typedef struct cy_cuda_span {
     size_t number; /* from 0 */
     size_t first_step;

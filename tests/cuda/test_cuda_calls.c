@@ -301,6 +301,26 @@ Test(cuda_calls, device_arrays_leave_only_the_block)
     rig_close(&r);
 }
 
+/* A head behind the last step is a product over rows alone; one with a time axis, over a chunk's steps too. */
+Test(cuda_calls, the_plan_of_a_head_says_what_one_product_has)
+{
+    const model_spec last = {.features = 3,
+                             .layers = {LSTM_LAYER(4, 0), DENSE_LAYER(2, CY_ACT_TANH)}},
+                     every = {.features = 3,
+                              .layers = {LSTM_LAYER(4, SEQUENCES),
+                                         DENSE_LAYER(2, CY_ACT_TANH)}};
+    rig r = rig_on("cuda", &last, NULL);
+    carry_plan_info plan = plan_of(r.session, 1, 8, 100);
+    cr_expect_str_eq(plan.reason, "8 rows in one product of 4 by 2");
+    rig_close(&r);
+    r = rig_on("cuda", &every, NULL);
+    plan = plan_of(r.session, 1, 8, 100);
+    cr_expect_str_eq(plan.reason, "800 rows and steps in one product of 4 by 2");
+    plan = plan_of(r.session, 1, 8, 100000); /* a chunk at a time */
+    cr_expect_str_eq(plan.reason, "2048 rows and steps in one product of 4 by 2");
+    rig_close(&r);
+}
+
 Test(cuda_calls, weights_are_copied_once_for_all_sessions)
 {
     model_spec spec = {.features = 3, .layers = {LSTM_LAYER(20, SEQUENCES)}};

@@ -1,5 +1,6 @@
 /* Where arrays lie: inputs and outputs in ordinary, pinned and device memory, of every type, in every kind of call, held
  * to what the CPU backend answers to the same call. */
+#define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "cuda_support.h"
 
 #include "cuda/cuda_model.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { MOST_ROWS = 7, MOST_STEPS = 9, MOST_OUTPUTS = 5 };
 
@@ -282,6 +284,46 @@ Test(cuda_places, every_place_with_every_other)
 
 /* ---- long calls ----------------------------------------------------------------------------- */
 
+/* Rows of pinned arrays may lie further apart than a two-dimensional copy can step. */
+Test(cuda_places, pinned_rows_two_gigabytes_apart)
+{
+    enum { ROWS = 3, FEATURES = 2, UNITS = 3, MOST = 5 };
+    static const uint32_t steps[ROWS] = {1, MOST, 2};
+    const size_t apart = ((size_t)1 << 31) / (FEATURES * sizeof(float)) + 1;
+    const model_spec spec = {.features = FEATURES, .layers = {LSTM_LAYER(UNITS, 0)}};
+    fake_reset(&gpu, 1);
+    rig r = rig_on("cuda", &spec, NULL), cpu = rig_on("cpu", &spec, NULL);
+    buffer x = {.count = ROWS * apart * FEATURES, .place = CARRY_PINNED};
+    size_t bytes = x.count * sizeof(float);
+    x.data = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    cr_assert_neq(x.data, MAP_FAILED);
+    CUDA_OK(cudaHostRegister(x.data, bytes, cudaHostRegisterDefault));
+    float *near = random_input(&cpu, ROWS, MOST, 7), expected[ROWS * UNITS];
+    for (size_t row = 0; row < ROWS; row++)
+        memcpy((float *)x.data + row * apart * FEATURES, near + row * MOST * FEATURES,
+               MOST * FEATURES * sizeof(float));
+    OK(run_call(
+        &cpu,
+        &(call_spec){
+            .rows = ROWS, .max_steps = MOST, .steps = steps, .x = near, .y = expected}));
+    buffer y = buffer_open(CARRY_HOST, CARRY_F32, ROWS * UNITS);
+    OK(run_wide(r.session, &(wide_call){.rows = ROWS,
+                                        .max_steps = apart,
+                                        .steps = steps,
+                                        .x = &x,
+                                        .y = &y,
+                                        .outputs = 1}));
+    cr_assert_leq(worst_error(y.data, expected, y.count), 1e-5);
+    no_misuse();
+    CUDA_OK(cudaHostUnregister(x.data));
+    munmap(x.data, bytes);
+    free(near);
+    buffer_close(&y);
+    rig_close(&r);
+    rig_close(&cpu);
+}
+
 /* A plain chunk has 256 steps at most, so these calls have three: staging buffers are used again. Sanitized, the chunks
  * are those of a graph. */
 Test(cuda_places, a_call_of_several_chunks)
@@ -454,6 +496,38 @@ Test(cuda_places, a_bad_id_of_an_asynchronous_call_gives_its_row_nan)
 }
 
 /* ---- refusals ------------------------------------------------------------------------------- */
+
+Test(cuda_places, graphs_that_cannot_be_are_refused_with_a_sentence)
+{
+    static const carry_graph_shape shapes[] = {{2, 3}, {64, 64}, {64, 65}};
+    const model_spec backwards = {.features = 3, .layers = {LSTM_LAYER(3, BACKWARDS)}},
+                     forwards = {.features = 3, .layers = {LSTM_LAYER(3, 0)}};
+    carry_session_options options = {
+        .size = sizeof options, .max_rows = 64, .graphs = shapes, .graph_count = 1};
+    carry_model *model = model_on("cuda", &backwards, CARRY_COMPUTE_FP32);
+    carry_session *session;
+    FAILS(CARRY_E_UNSUPPORTED, "graphs are of causal models",
+          carry_session_open(&session, model, &options));
+    cr_assert_null(session);
+    rig r = rig_of(model, NULL);
+    FAILS(CARRY_E_UNSUPPORTED, "graphs are of causal models",
+          carry_session_warm(r.session, shapes, 1));
+    OK(carry_session_warm(r.session, shapes, 0));
+    rig_close(&r);
+
+    r = rig_on("cuda", &forwards, &options);
+    FAILS(CARRY_E_ARGUMENT, "64 rows of 65 steps are 4160 row-steps",
+          carry_session_warm(r.session, shapes, 3));
+    cr_assert_eq(info_of(r.session).graphs, 2); /* those before it stay */
+    cr_assert_eq(info_of(r.session).dead, 0);
+    rig_close(&r);
+    options.graph_count = 3; /* but at open there is room for what is asked for */
+    r = rig_on("cuda", &forwards, &options);
+    cr_assert_eq(info_of(r.session).graphs, 3);
+    rig_close(&r);
+    no_misuse();
+    cr_assert_eq(fake_open_handles(), 0);
+}
 
 Test(cuda_places, what_cannot_be_is_refused_with_a_sentence)
 {

@@ -108,6 +108,26 @@ Test(cuda_plan, more_rows_never_come_back_to_the_fused_step)
             }
 }
 
+/* lstm_step has four rows a block in the grid's second axis, which ends at 65535. */
+Test(cuda_plan, more_rows_than_the_step_kernel_takes_are_not_given_to_it)
+{
+    char text[240];
+    for (size_t d = 0; d < DEVICES; d++)
+        for (unsigned units = 1; units <= 8; units++)
+            for (int kind = 0; kind < 6; kind++)
+                for (unsigned rows = 262141; rows <= 1u << 20; rows += 104729) {
+                    cy_cuda_lstm_shape shape = shape_of(units, rows, 1 + kind % 2);
+                    shape.type = (cy_cuda_type)(kind / 2);
+                    shape.exact = kind % 2;
+                    cy_cuda_lstm_plan plan = cy_cuda_plan_lstm(&devices[d], &shape);
+                    cr_assert_eq(plan.algorithm, CY_CUDA_GEMM_CELL,
+                                 "%u units, %u rows, kind %d, device %zu", units, rows,
+                                 kind, d);
+                    cy_cuda_plan_explain(&plan, &shape, text, sizeof text);
+                    cr_assert(strstr(text, "262140 at most") != NULL, "%s", text);
+                }
+}
+
 Test(cuda_plan, activations_over_a_row_have_no_fused_step)
 {
     for (int which = 0; which < 4; which++)

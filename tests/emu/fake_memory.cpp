@@ -3,6 +3,7 @@
  * copies to it complete before it returns, as CUDA does; only pinned memory is really asynchronous. */
 #include "fake_state.h"
 
+#include <algorithm>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,6 +62,8 @@ void move_rows(void *to, size_t to_pitch, const void *from, size_t from_pitch,
 
 enum class Returns { AT_ONCE, WHEN_DONE };
 
+const size_t MOST_PITCH = 0x7fffffff; /* cudaDevAttrMaxPitch of every device so far */
+
 cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch,
                  size_t width, size_t rows, cudaMemcpyKind direction, cudaStream_t stream,
                  Returns returns)
@@ -69,6 +72,9 @@ cudaError_t copy(void *to, size_t to_pitch, const void *from, size_t from_pitch,
     if (width == 0 || rows == 0) return cudaSuccess;
     if (rows > 1 && (to_pitch < width || from_pitch < width))
         return keep(cudaErrorInvalidPitchValue);
+    if (rows > 1 && (to_pitch > MOST_PITCH || from_pitch > MOST_PITCH))
+        return misuse(cudaErrorInvalidPitchValue, "a copy with a pitch of %zu bytes",
+                      std::max(to_pitch, from_pitch));
     const Region target_region = {width, rows, to_pitch};
     const Region source_region = {width, rows, from_pitch};
     int to_place = current_device(), from_place = current_device();
