@@ -113,14 +113,18 @@ carry_status cy_cuda_graph_capture(cy_cuda_session *s, const carry_graph_shape *
     return CARRY_OK;
 }
 
+/* A graph computes all its rows. For a small part of them it is not worth while, unless they are few anyway. */
+#define FEW_ROWS 32
+
 /* The first that fits has the most steps, and of those the fewest rows. A longer call is not cut into graphs of one
  * step: each would cost a copy, and the x products would no longer be one. */
 const cy_cuda_graph *cy_cuda_graph_find(const cy_cuda_session *s, unsigned rows,
                                         size_t left)
 {
     for (const cy_cuda_graph *g = s->graphs; g; g = g->next)
-        if (g->shape.rows >= rows && g->shape.steps <= left &&
-            (g->shape.steps > 1 || left == 1))
+        if (g->shape.rows >= rows &&
+            (g->shape.rows <= FEW_ROWS || g->shape.rows <= 4 * rows) &&
+            g->shape.steps <= left && (g->shape.steps > 1 || left == 1))
             return g;
     return NULL;
 }

@@ -15,7 +15,11 @@
 #define TENSOR_STEP_ROWS  32                   /* ... and of lstm_step_mma, */
 #define TENSOR_READING \
     1.5 /* whose pass takes so much longer: fewer bytes are under way */
-#define TENSOR_LEAST_ROWS 8 /* cuBLAS pads fewer */
+#define TENSOR_MOST_ROWS  64  /* beyond, the weights come three times and more */
+#define STEP_UNITS        4.0 /* of a block of lstm_step, */
+#define STEP_BLOCKS       4.0 /* which a multiprocessor takes so many of at once, */
+#define STEP_BLOCK_US     1.0 /* each for so long */
+#define TENSOR_LEAST_ROWS 8   /* cuBLAS pads fewer */
 #define MOST_CHUNK_STEPS  256
 
 static double greater(double a, double b)
@@ -42,7 +46,8 @@ static bool has_spanning(const cy_cuda_lstm_shape *shape)
 static bool can_tensor_step(const cy_cuda_device *device, const cy_cuda_lstm_shape *shape)
 {
     return device->major >= 8 && shape->type != CY_CUDA_F32 && !shape->exact &&
-           shape->units % 8 == 0 && shape->activation == CY_ACT_TANH &&
+           shape->units % 8 == 0 && shape->rows <= TENSOR_MOST_ROWS &&
+           shape->activation == CY_ACT_TANH &&
            shape->recurrent_activation == CY_ACT_SIGMOID;
 }
 
@@ -56,14 +61,22 @@ cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
     double pass_us = weights / (bandwidth * sms);
     double fp32_us = flops / (FP32_FLOPS_PER_US * sms);
     double half_us = flops / (HALF_FLOPS_PER_US * sms);
-    bool tensor = shape->type != CY_CUDA_F32 && !shape->exact;
     double padded_us =
         rows < TENSOR_LEAST_ROWS ? half_us / rows * TENSOR_LEAST_ROWS : half_us;
 
+    double gemm_flops_us = shape->exact                 ? fp32_us
+                           : shape->type != CY_CUDA_F32 ? padded_us
+                           : shape->tf32                ? 2 * padded_us
+                                                        : fp32_us;
+
     cy_cuda_lstm_plan plan = {.algorithm = CY_CUDA_GEMM_CELL};
-    plan.gemm_us = 2 * KERNEL_US + greater(pass_us, tensor ? padded_us : fp32_us);
+    plan.gemm_us = 2 * KERNEL_US + greater(pass_us, gemm_flops_us);
     if (has_spanning(shape) || shape->rows > STEP_MOST_ROWS) return plan;
-    plan.step_us = KERNEL_US + greater(passes(shape->rows, STEP_ROWS) * pass_us, fp32_us);
+    /* Behind the first rows' blocks come those of the others, which find the device full. */
+    double step_passes = passes(shape->rows, STEP_ROWS);
+    double more_blocks = units / STEP_UNITS * (step_passes - 1);
+    plan.step_us = KERNEL_US + greater(step_passes * pass_us, fp32_us) +
+                   more_blocks / (STEP_BLOCKS * sms) * STEP_BLOCK_US;
     if (can_tensor_step(device, shape)) {
         double tensor_us = KERNEL_US + greater(passes(shape->rows, TENSOR_STEP_ROWS) *
                                                    TENSOR_READING * pass_us,
