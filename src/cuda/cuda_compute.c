@@ -211,6 +211,7 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
         step.features = layer->in;
         int output = direct_output(w, layer);
         if (output >= 0) step.y_port = &w->session->ports[1 + output];
+        step.y_rounded = layer->node->out_time; /* as scatter finds it in values.y */
         if (layer->source.node < 0) step.x_port = input_port(w);
         else CY_TRY(operand(w, layer, &step.x));
     } else {
