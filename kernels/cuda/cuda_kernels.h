@@ -179,6 +179,8 @@ typedef struct cy_cuda_lstm_step {
     const cy_cuda_port *
         y_port; /* also leaves h there, at this step, zeros for rows that rest; NULL: not */
     unsigned features; /* 0 with z */
+    unsigned
+        y_rounded; /* 1: y_port gets h as cell.h holds it; 0: as it was before it was rounded to h_type */
 } cy_cuda_lstm_step;
 
 cudaError_t cy_cuda_lstm_step_launch(const cy_cuda_lstm_step *step,

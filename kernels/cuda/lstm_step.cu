@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
     size_t at = (size_t)(first_row + r) * cell.units + unit;
     if (finishes && !(active >> r & 1)) {
         cy::put(static_cast<H *>(cell.h) + at, 0);
-        cy::put_y(s, cell.rows[first_row + r], unit, 0);
+        cy::put_y<H>(s, cell.rows[first_row + r], unit, 0);
         finishes = false;
     }
     if (!active) return;
@@ -83,8 +83,8 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step(cy_cuda_lstm_step s)
     if (!finishes) return;
     cy::add_slices(partial, cell.units, r, group, z);
     const cy_cuda_row row = cell.rows[first_row + r];
-    cy::put_y(s, row, unit,
-              cy::advance<H, GATES>(cell, row, at, unit, {z[0], z[1], z[2], z[3]}));
+    cy::put_y<H>(s, row, unit,
+                 cy::advance<H, GATES>(cell, row, at, unit, {z[0], z[1], z[2], z[3]}));
 }
 
 template <class H>

@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step_mma(cy_cuda_lstm_step s)
         size_t at = (size_t)r * cell.units + unit;
         if (cell.step >= cell.rows[r].steps) {
             cy::put(static_cast<H *>(cell.h) + at, 0);
-            cy::put_y(s, cell.rows[r], unit, 0);
+            cy::put_y<H>(s, cell.rows[r], unit, 0);
         } else if (cell.z) {
             z[i] = reinterpret_cast<const float4 *>(cell.z)[at];
         }
@@ -252,9 +252,9 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step_mma(cy_cuda_lstm_step s)
             z[i].z += part.z;
             z[i].w += part.w;
         }
-        cy::put_y(s, row, unit,
-                  cy::advance<H, cy::GATES_USUAL>(
-                      cell, row, (size_t)r * cell.units + unit, unit, z[i]));
+        cy::put_y<H>(s, row, unit,
+                     cy::advance<H, cy::GATES_USUAL>(
+                         cell, row, (size_t)r * cell.units + unit, unit, z[i]));
     }
 }
 

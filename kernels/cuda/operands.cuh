@@ -43,12 +43,16 @@ __device__ __forceinline__ operand h_of(const cy_cuda_lstm_step &s,
 }
 
 /* What a step leaves of h beside cell.h. */
+template <class H>
 __device__ __forceinline__ void put_y(const cy_cuda_lstm_step &s, const cy_cuda_row &row,
                                       unsigned unit, float h)
 {
     if (!s.y_port || row.flags & CY_CUDA_ROW_ABSENT) return;
     const cy_cuda_port port = *s.y_port;
-    store(port.type, port.data, in_port(port, row.index, s.cell.step) + unit, h);
+    H rounded;
+    put(&rounded, h);
+    store(port.type, port.data, in_port(port, row.index, s.cell.step) + unit,
+          s.y_rounded ? to_float(rounded) : h);
 }
 
 /* What every fused step asks for: sizes that can be indexed, either z or an input, an h from somewhere. */

@@ -133,12 +133,9 @@ cy_cuda_lstm_plan cy_cuda_session_lstm_plan(const cy_cuda_session *session,
     return cy_cuda_plan_lstm(&session->model->device, shape);
 }
 
-/* The output that a call of one step can get from the step kernel itself; -1: none. What the kernel puts there has
- * not been rounded to the type that steps are kept in; `exact` does without where more steps would be rounded. */
+/* The output that a call of one step can get from the step kernel itself; -1: none. */
 static int direct_output(const work *w, const cy_cuda_layer *layer)
 {
-    if (w->session->cublas == NULL && w->type != CY_CUDA_F32 && layer->node->out_time)
-        return -1;
     if (w->chunk.part != CY_CUDA_PART_ONLY || w->chunk.steps != 1 ||
         w->chunk.rows != w->chunk.all_rows)
         return -1;
@@ -215,6 +212,7 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
         step.features = layer->in;
         int output = direct_output(w, layer);
         if (output >= 0) step.y_port = &w->session->ports[1 + output];
+        step.y_rounded = layer->node->out_time; /* as scatter finds it in values.y */
         if (layer->source.node < 0) step.x_port = input_port(w);
         else CY_TRY(operand(w, layer, &step.x));
     } else {

@@ -57,7 +57,8 @@ Test(cuda_plan, table)
         {&h200, 64, 64, 100, CY_CUDA_F32, false, CY_CUDA_STEP},
         {&devices[1], 512, 8, 100, CY_CUDA_F32, false, CY_CUDA_GEMM_CELL},
         {&devices[3], 48, 1, 1, CY_CUDA_F32, true, CY_CUDA_STEP_X},
-        {&devices[3], 48, 12, 2, CY_CUDA_F32, true, CY_CUDA_STEP},
+        {&devices[3], 48, 4, 2, CY_CUDA_F32, true, CY_CUDA_STEP},
+        {&devices[3], 48, 12, 2, CY_CUDA_F32, true, CY_CUDA_GEMM_CELL},
         {&devices[3], 48, 16, 2, CY_CUDA_F32, true, CY_CUDA_GEMM_CELL},
     };
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {

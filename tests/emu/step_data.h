@@ -19,6 +19,7 @@ struct StepTest {
     bool begins; /* lstm_begin goes before the first step; else the step finds h itself */
     std::vector<Row> rows;
     unsigned step_count;
+    unsigned y_rounded = 0;
 };
 
 /* What a call changes: one for each way of getting there. */

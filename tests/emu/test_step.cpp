@@ -82,14 +82,16 @@ bool step_good(const StepTest &t)
             fused.features = t.features;
         }
         fused.y_port = step % 2 && t.step_count > 2 ? nullptr : &y_array.port;
+        fused.y_rounded = t.y_rounded;
         const size_t y_before = y_array.numbers.touched();
         if (cy_cuda_lstm_step_launch(&fused, nullptr)) return WRONG;
 
         if (!same_bits(z_given, z_of_x)) return WRONG;
         if (!(h_one == h_now) || !one.same(three)) return WRONG;
         for (unsigned i = 0; fused.y_port && i < all; i++)
-            if (!same_bits(y_array.at(one.rows[i / units].index, step, i % units),
-                           rounded(t.port_type, h_float.at(i))))
+            if (!same_bits(
+                    y_array.at(one.rows[i / units].index, step, i % units),
+                    rounded(t.port_type, t.y_rounded ? h_now.at(i) : h_float.at(i))))
                 return WRONG;
         if (y_array.numbers.touched() != y_before + (fused.y_port ? all : 0))
             return WRONG;
@@ -122,9 +124,10 @@ bool from_port_good()
 {
     for (cy_cuda_type type : all_types)
         for (cy_cuda_type port_type : all_types)
-            if (!step_good({6, 9, type, Input::PORT, port_type, CY_ACT_TANH,
-                            CY_ACT_SIGMOID, false, first_rows(1), 1}))
-                return false;
+            for (unsigned y_rounded = 0; y_rounded <= 1; y_rounded++)
+                if (!step_good({6, 9, type, Input::PORT, port_type, CY_ACT_TANH,
+                                CY_ACT_SIGMOID, false, first_rows(1), 1, y_rounded}))
+                    return false;
     return true;
 }
 
