@@ -326,7 +326,7 @@ CARRY_API carry_status carry_session_get_info(carry_session *session,
 
 /* Captures graphs for more shapes, as at open; shapes that are there already are left alone. May take
  * milliseconds a shape, and device memory. Never happens inside carry_run. CPU: does nothing. At most 64 shapes a
- * call, each of no more rows times steps than the session's buffers hold: what it was opened for, or 4096.
+ * call, each of no more rows times steps than the session's buffers hold, which are made for the shapes named at open.
  * Errors: E_ARGUMENT, E_BUSY, E_MEMORY, E_UNSUPPORTED (a whole-sequence model), E_DEVICE; shapes before the failing
  * one stay. */
 CARRY_API carry_status carry_session_warm(carry_session *session,

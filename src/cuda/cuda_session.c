@@ -6,8 +6,9 @@
 #include <stdio.h>
 
 /* Row-steps of a causal model's chunk: enough for large products, and few enough that the values of a chunk stay
- * in the L2 cache of a large device. */
+ * in the L2 cache of a large device; fewer where a layer is so wide that they would take more than these bytes. */
 #define CHUNK_ROW_STEPS 4096
+#define CHUNK_BYTES     ((size_t)64 << 20)
 /* An input of one chunk up to this size travels with the block, in one copy. */
 #define INLINE_BYTES ((size_t)64 << 10)
 #define CUBLAS_BYTES ((size_t)8 << 20)
@@ -98,12 +99,27 @@ static void lay_out(cy_cuda_session *s, cy_carver *device, cy_carver *pinned)
     lay_out_values(s, device);
 }
 
+/* Floats of a row and step in the widest buffer. */
+static size_t widest_values(const cy_cuda_model *model)
+{
+    size_t widest = model->graph->input.width;
+    for (unsigned i = 0; i < model->layer_count; i++) {
+        const cy_cuda_layer *layer = &model->layers[i];
+        size_t width =
+            layer->node->op == CY_OP_LSTM ? 4 * (size_t)layer->width : layer->width;
+        if (layer->node->in_time && width > widest) widest = width;
+    }
+    return widest;
+}
+
 /* Capacity of a chunk: what the graphs need and what is worth while, or all steps of a whole sequence. */
 static size_t choose_row_steps(const cy_cuda_model *model, const cy_limits *limits)
 {
     size_t row_steps = limits->max_rows;
     if (model->graph->whole_sequence) return row_steps * limits->max_steps;
-    if (row_steps < CHUNK_ROW_STEPS) row_steps = CHUNK_ROW_STEPS;
+    size_t wanted = CHUNK_BYTES / (widest_values(model) * sizeof(float));
+    if (wanted > CHUNK_ROW_STEPS) wanted = CHUNK_ROW_STEPS;
+    if (row_steps < wanted) row_steps = wanted;
     for (size_t i = 0; i < limits->graph_count; i++) {
         size_t needed = (size_t)limits->graphs[i].rows * limits->graphs[i].steps;
         if (needed > row_steps) row_steps = needed;

@@ -497,6 +497,22 @@ Test(cuda_places, a_bad_id_of_an_asynchronous_call_gives_its_row_nan)
 
 /* ---- refusals ------------------------------------------------------------------------------- */
 
+/* A word model's output of each step: not 4096 of them at a time. */
+Test(cuda_places, a_wide_head_does_not_ask_for_gigabytes)
+{
+    enum { WORDS = 20000 };
+    const model_spec spec = {.ids = WORDS,
+                             .layers = {EMBEDDING_LAYER(4), LSTM_LAYER(4, SEQUENCES),
+                                        DENSE_LAYER(WORDS, CY_ACT_LINEAR)}};
+    fake_reset(&gpu, 1);
+    rig r = rig_on(
+        "cuda", &spec,
+        &(carry_session_options){.size = sizeof(carry_session_options), .max_rows = 8});
+    uint64_t bytes = info_of(r.session).workspace_bytes;
+    cr_assert_lt(bytes, (uint64_t)400 << 20, "%zu bytes", (size_t)bytes);
+    rig_close(&r);
+}
+
 Test(cuda_places, graphs_that_cannot_be_are_refused_with_a_sentence)
 {
     static const carry_graph_shape shapes[] = {{2, 3}, {64, 64}, {64, 65}};
