@@ -18,6 +18,13 @@ __device__ __forceinline__ float sigmoid(float x)
     return (x < 0 ? e : 1) / (1 + e);
 }
 
+/* By way of double, as in cell_ref.c: gates without a bound make the 2 ulp of tanhf grow from step to step. The usual
+ * LSTM, tanh and sigmoid, has tanhf. */
+__device__ __forceinline__ float tanh_of(float x)
+{
+    return (float)tanh((double)x);
+}
+
 __device__ __forceinline__ float clip(float x, float low, float high)
 {
     return x < low ? low : x > high ? high : x;
@@ -33,7 +40,7 @@ __device__ inline float activate(cy_activation activation, float x)
 {
     switch (activation) {
     case CY_ACT_TANH:
-        return tanhf(x);
+        return tanh_of(x);
     case CY_ACT_SIGMOID:
         return sigmoid(x);
     case CY_ACT_HARD_SIGMOID_02:
@@ -65,7 +72,7 @@ __device__ inline float activate(cy_activation activation, float x)
     case CY_ACT_GELU:
         return 0.5f * x * (1 + erff(x * 0.70710678118654752440f));
     case CY_ACT_MISH:
-        return x * tanhf(softplus(x));
+        return x * tanh_of(softplus(x));
     case CY_ACT_LOG_SIGMOID:
         return -softplus(-x);
     case CY_ACT_HARD_TANH:
