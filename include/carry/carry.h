@@ -264,7 +264,7 @@ CARRY_API carry_status carry_model_get_state_tensor(const carry_model *model,
 typedef struct carry_session carry_session;
 
 /* CUDA: a shape whose kernels are captured as a graph, so that one launch runs a whole chunk of steps of up
- * to `rows` rows. */
+ * to `rows` rows; a shape of more than 32 rows serves calls of at least a quarter of them. */
 typedef struct carry_graph_shape {
     uint32_t rows;  /* 1 .. max_rows */
     uint32_t steps; /* 1 .. 1024 */
