@@ -12,13 +12,16 @@ static void all_outputs(const cy_graph *graph, cy_run_output *outputs)
             .data = &wanted, .all_steps = cy_graph_has_time(graph, graph->outputs[o])};
 }
 
-static carry_status instantiate(cudaGraph_t captured, cudaGraphExec_t *executable)
+static carry_status instantiate(cudaGraph_t captured, cudaStream_t cuda_stream,
+                                cudaGraphExec_t *executable)
 {
     cudaError_t error = cudaGraphInstantiate(executable, captured, 0);
     cudaError_t destroyed = cudaGraphDestroy(captured);
     if (error != cudaSuccess) *executable = NULL;
     CY_CUDA_TRY(error, "instantiating a graph");
     CY_CUDA_TRY(destroyed, "giving a captured graph back");
+    /* Now, so that the first launch, in a call, has nothing left to take or to copy. */
+    CY_CUDA_TRY(cudaGraphUpload(*executable, cuda_stream), "uploading a graph");
     return CARRY_OK;
 }
 
@@ -42,7 +45,7 @@ static carry_status capture_part(cy_cuda_session *s, const cy_run_output *output
         return status;
     }
     CY_CUDA_TRY(error, "ending a capture");
-    return instantiate(captured, executable);
+    return instantiate(captured, s->cuda_stream, executable);
 }
 
 static void close_graph(cy_cuda_graph *graph)

@@ -63,10 +63,11 @@ static void pack_plain(void *to, cy_cuda_type type, const float *from, size_t co
         put(to, i, type, from[i]);
 }
 
-/* Float16 ends at 65504: a weight beyond it would become infinite. */
+/* Float16 ends at 65504: a weight beyond it would become infinite. Biases and embeddings stay float. */
 static carry_status check_range(const cy_node *node, cy_cuda_type type)
 {
-    for (uint32_t w = 0; type == CY_CUDA_F16 && w < node->weight_count; w++) {
+    uint32_t count = node->op == CY_OP_LSTM ? 2 : node->op == CY_OP_DENSE ? 1 : 0;
+    for (uint32_t w = 0; type == CY_CUDA_F16 && w < count; w++) {
         const cy_tensor *tensor = &node->weights[w];
         for (uint64_t i = 0; i < cy_tensor_count(tensor); i++)
             CY_CHECK(!(fabsf(tensor->data[i]) >= 65520.0f) || isinf(tensor->data[i]),

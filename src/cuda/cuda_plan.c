@@ -29,7 +29,8 @@ static double greater(double a, double b)
 
 static double passes(unsigned rows, unsigned rows_of_a_pass)
 {
-    return (double)((rows + rows_of_a_pass - 1) / rows_of_a_pass);
+    unsigned whole = (rows + rows_of_a_pass - 1) / rows_of_a_pass;
+    return (double)whole;
 }
 
 static bool spans_row(cy_activation activation)

@@ -227,6 +227,18 @@ static carry_status open_host(const cy_cuda_model *model, cy_cuda_session **open
     return CARRY_OK;
 }
 
+/* A kernel finds its element by a number of 32 bits. */
+static carry_status check_indices(const cy_cuda_session *s)
+{
+    size_t most = 0x7fffffff / widest_values(s->model);
+    CY_CHECK(s->row_steps <= most, CARRY_E_ARGUMENT,
+             "%u rows of %zu steps in one chunk are %zu row-steps, with this model's "
+             "widest layer "
+             "%zu are the most: open the session with fewer max_rows or max_steps",
+             s->limits.max_rows, s->row_steps / s->limits.max_rows, s->row_steps, most);
+    return CARRY_OK;
+}
+
 carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
                                   cy_cuda_session **session)
 {
@@ -240,7 +252,8 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
     s->limits = *limits;
     s->row_steps = choose_row_steps(model, limits);
     cy_cuda_scope scope;
-    carry_status status = cy_cuda_device_enter(&scope, model->device.index);
+    carry_status status = check_indices(s);
+    if (status == CARRY_OK) status = cy_cuda_device_enter(&scope, model->device.index);
     if (status == CARRY_OK) {
         status = open_on_device(s);
         cy_cuda_device_leave(&scope);
