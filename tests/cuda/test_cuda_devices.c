@@ -270,3 +270,23 @@ Test(cuda_devices, weights_beyond_float16_are_refused_by_name)
     OK(try_model(&model, &wide, "cuda", CARRY_COMPUTE_BF16));
     carry_model_close(&model);
 }
+
+/* Kernels index with 32 bits: 2^20 row-steps of 3000 numbers are too many, and that is said before any memory is asked
+ * for. */
+Test(cuda_devices, more_numbers_than_an_index_holds_are_refused_at_open)
+{
+    static const model_spec whole = {.features = 2,
+                                     .layers = {LSTM_LAYER(4, SEQUENCES | BACKWARDS),
+                                                DENSE_LAYER(3000, CY_ACT_LINEAR)}};
+    fake_reset(NULL, 1);
+    carry_model *model = model_on("cuda", &whole, CARRY_COMPUTE_FP32);
+    carry_session_options options = {
+        .size = sizeof options, .max_rows = 1024, .max_steps = 1024};
+    carry_session *session = NULL;
+    size_t allocations = fake_seen_now().allocations;
+    FAILS(CARRY_E_ARGUMENT, "1048576 row-steps, with this model's widest layer 715827",
+          carry_session_open(&session, model, &options));
+    cr_expect_null(session);
+    cr_expect_eq(fake_seen_now().allocations, allocations);
+    carry_model_close(&model);
+}
