@@ -2,7 +2,7 @@
  *
  *     cy_cuda_gather        a layer's input as the operand of a product
  *     cy_cuda_embedding     ids to vectors, likewise
- *     cy_cuda_product       out (+)= a * b, in an order of its own (`exact`, and wherever cuBLAS is not worth a call)
+ *     cy_cuda_product       out (+)= a * b, in an order of its own, for `exact`
  *     cy_cuda_lstm_begin    h of every row before a chunk, from where its state lies
  *     cy_cuda_lstm_cell     all of an LSTM step behind the products
  *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included; _mma: on tensor cores

@@ -131,8 +131,8 @@ static void memory_close(void *opaque, float *memory)
     cy_cuda_session *s = opaque;
     cy_cuda_scope scope;
     cy_cuda_device_enter_to_close(&scope, s->model->device.index);
-    if (cudaStreamSynchronize(s->cuda_stream) != cudaSuccess) cudaGetLastError();
-    if (cudaFree(memory) != cudaSuccess) cudaGetLastError();
+    cy_cuda_ignore(cudaStreamSynchronize(s->cuda_stream));
+    cy_cuda_ignore(cudaFree(memory));
     cy_cuda_device_leave(&scope);
 }
 

@@ -16,7 +16,7 @@ static carry_status count_devices(int *count)
     cudaGetLastError();
     *count = 0;
     int driver = 0;
-    if (cudaDriverGetVersion(&driver) != cudaSuccess) cudaGetLastError();
+    cy_cuda_ignore(cudaDriverGetVersion(&driver));
     if (error == cudaErrorInsufficientDriver && driver > 0)
         return cy_fail(CARRY_E_DEVICE,
                        "the NVIDIA driver here is for CUDA %d.%d, carry was built with "
@@ -122,12 +122,10 @@ void cy_cuda_device_enter_to_close(cy_cuda_scope *scope, int device)
         cudaGetLastError();
         scope->before = device;
     }
-    if (scope->before != device && cudaSetDevice(device) != cudaSuccess)
-        cudaGetLastError();
+    if (scope->before != device) cy_cuda_ignore(cudaSetDevice(device));
 }
 
 void cy_cuda_device_leave(const cy_cuda_scope *scope)
 {
-    if (scope->before != scope->device && cudaSetDevice(scope->before) != cudaSuccess)
-        cudaGetLastError();
+    if (scope->before != scope->device) cy_cuda_ignore(cudaSetDevice(scope->before));
 }

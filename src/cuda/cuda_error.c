@@ -15,6 +15,11 @@ carry_status cy_cublas_failed(cublasStatus_t error, const char *what)
                    "%s: cuBLAS: %s", what, cublasGetStatusString(error));
 }
 
+void cy_cuda_ignore(cudaError_t error)
+{
+    if (error != cudaSuccess) cudaGetLastError();
+}
+
 carry_status cy_cuda_alloc(void **memory, size_t bytes, const char *what)
 {
     *memory = NULL;
@@ -27,7 +32,7 @@ carry_status cy_cuda_alloc(void **memory, size_t bytes, const char *what)
     if (error != cudaErrorMemoryAllocation) return cy_cuda_failed(error, what);
     cudaGetLastError();
     size_t free_bytes = 0, total = 0;
-    if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) cudaGetLastError();
+    cy_cuda_ignore(cudaMemGetInfo(&free_bytes, &total));
     return cy_fail(CARRY_E_MEMORY,
                    "out of device memory: %s takes %zu bytes, %zu of %zu are free", what,
                    bytes, free_bytes, total);

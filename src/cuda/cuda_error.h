@@ -11,6 +11,9 @@
 carry_status cy_cuda_failed(cudaError_t error, const char *what);
 carry_status cy_cublas_failed(cublasStatus_t error, const char *what);
 
+/* For what must go on whatever fails: the error is taken back from the runtime, and forgotten. */
+void cy_cuda_ignore(cudaError_t error);
+
 /* `what` in the words of a user: "copying the input to the device". */
 #define CY_CUDA_TRY(call, what)                                               \
     do {                                                                      \

@@ -40,8 +40,8 @@ static carry_status capture_part(cy_cuda_session *s, const cy_run_output *output
     cudaGraph_t captured = NULL;
     cudaError_t error = cudaStreamEndCapture(s->cuda_stream, &captured);
     if (status != CARRY_OK) {
-        if (captured && cudaGraphDestroy(captured) != cudaSuccess) cudaGetLastError();
-        if (error != cudaSuccess) cudaGetLastError();
+        if (captured) cy_cuda_ignore(cudaGraphDestroy(captured));
+        cy_cuda_ignore(error);
         return status;
     }
     CY_CUDA_TRY(error, "ending a capture");
@@ -51,8 +51,7 @@ static carry_status capture_part(cy_cuda_session *s, const cy_run_output *output
 static void close_graph(cy_cuda_graph *graph)
 {
     for (int part = 0; part < CY_CUDA_PART_COUNT; part++)
-        if (graph->parts[part] && cudaGraphExecDestroy(graph->parts[part]) != cudaSuccess)
-            cudaGetLastError();
+        if (graph->parts[part]) cy_cuda_ignore(cudaGraphExecDestroy(graph->parts[part]));
     cy_free(graph);
 }
 

@@ -252,7 +252,7 @@ void cy_cuda_model_close(cy_cuda_model *model)
     if (!model) return;
     cy_cuda_scope scope;
     cy_cuda_device_enter_to_close(&scope, model->device.index);
-    if (model->memory && cudaFree(model->memory) != cudaSuccess) cudaGetLastError();
+    if (model->memory) cy_cuda_ignore(cudaFree(model->memory));
     cy_cuda_device_leave(&scope);
     cy_free(model);
 }

@@ -269,22 +269,17 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
 
 /* ---- close ---------------------------------------------------------------------------------- */
 
-static void ignore(cudaError_t error)
-{
-    if (error != cudaSuccess) cudaGetLastError();
-}
-
 static void close_event(cudaEvent_t event)
 {
-    if (event) ignore(cudaEventDestroy(event));
+    if (event) cy_cuda_ignore(cudaEventDestroy(event));
 }
 
 /* What runs is waited for first: it uses what is closed next. */
 static void close_on_device(cy_cuda_session *s)
 {
-    if (s->copy_in) ignore(cudaStreamSynchronize(s->copy_in));
-    if (s->cuda_stream) ignore(cudaStreamSynchronize(s->cuda_stream));
-    if (s->copy_out) ignore(cudaStreamSynchronize(s->copy_out));
+    if (s->copy_in) cy_cuda_ignore(cudaStreamSynchronize(s->copy_in));
+    if (s->cuda_stream) cy_cuda_ignore(cudaStreamSynchronize(s->cuda_stream));
+    if (s->copy_out) cy_cuda_ignore(cudaStreamSynchronize(s->copy_out));
     cy_cuda_graph_close(s);
     if (s->cublas) cublasDestroy(s->cublas);
     for (int i = 0; i < 2; i++) {
@@ -296,12 +291,13 @@ static void close_on_device(cy_cuda_session *s)
     for (int i = 0; i < CY_CUDA_RING; i++)
         close_event(s->ring[i].copied);
     close_event(s->began);
-    if (s->cublas_memory) ignore(cudaFree(s->cublas_memory));
-    if (s->memory) ignore(cudaFree(s->memory));
-    if (s->pinned) ignore(cudaFreeHost(s->pinned));
-    if (s->copy_in) ignore(cudaStreamDestroy(s->copy_in));
-    if (s->copy_out) ignore(cudaStreamDestroy(s->copy_out));
-    if (s->own_stream && s->cuda_stream) ignore(cudaStreamDestroy(s->cuda_stream));
+    if (s->cublas_memory) cy_cuda_ignore(cudaFree(s->cublas_memory));
+    if (s->memory) cy_cuda_ignore(cudaFree(s->memory));
+    if (s->pinned) cy_cuda_ignore(cudaFreeHost(s->pinned));
+    if (s->copy_in) cy_cuda_ignore(cudaStreamDestroy(s->copy_in));
+    if (s->copy_out) cy_cuda_ignore(cudaStreamDestroy(s->copy_out));
+    if (s->own_stream && s->cuda_stream)
+        cy_cuda_ignore(cudaStreamDestroy(s->cuda_stream));
 }
 
 void cy_cuda_session_close(cy_cuda_session *s)

@@ -112,7 +112,8 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
                                   cy_cuda_session **session);
 void cy_cuda_session_close(cy_cuda_session *session);
 
-/* Every call on a session is between these two: refuses a dead one, and makes its device current. */
+/* Every call on a session is between these two. enter makes its device current, and finds out whether an earlier
+ * asynchronous call has failed; run/ asks before whether the session is alive. */
 carry_status cy_cuda_session_enter(cy_cuda_session *session, cy_cuda_scope *scope);
 /* Passes `status` on. After a failure nothing is left running, and the session is dead if the device is. */
 carry_status cy_cuda_session_leave(cy_cuda_session *session, const cy_cuda_scope *scope,
@@ -124,7 +125,7 @@ carry_status cy_cuda_session_sync(cy_cuda_session *session, const char *what);
 /* The device is gone, and the states with it; the thread's sentence says why. */
 void cy_cuda_session_die(cy_cuda_session *session);
 
-/* Kernels of one chunk, on cuda_stream (cuda_compute.c). `every_step[o]`: output o has its time axis. */
+/* Kernels of one chunk, on cuda_stream (cuda_compute.c). Of outputs it reads which are wanted, and all_steps. */
 carry_status cy_cuda_compute(cy_cuda_session *session, const cy_cuda_chunk *chunk,
                              const cy_run_output *outputs);
 /* How an LSTM layer would be computed. */
