@@ -72,7 +72,8 @@ extern "C" {
     X(E_BUSY, 11, "the session is in use by another thread")               \
     X(E_CAPACITY, 12, "a buffer is too small")                             \
     X(E_DEVICE, 13, "the device is missing or failed")                     \
-    X(E_INPUT, 14, "an input value is out of its range")
+    X(E_INPUT, 14, "an input value is out of its range")                   \
+    X(E_CANCELLED, 15, "the request was cancelled before it was done")
 
 typedef enum carry_status {
 #define CARRY_STATUS_ENUM(name, value, text) CARRY_##name = value,
@@ -351,6 +352,15 @@ CARRY_API carry_status carry_session_get_plan(carry_session *session, size_t lay
                                               size_t rows, size_t steps,
                                               carry_plan_info *info);
 
+/* Lets another model take over: states, handles, options and statistics stay, the next call computes with the
+ * new weights. `model` must be on the session's device, of the session's precision, and have its fingerprint
+ * (same layers, state tensors and widths). Waits for what CARRY_ASYNC began; allocates a workspace before the
+ * old one goes, captures the graphs of the session's shapes again. The session holds the new model and gives
+ * the old one back. Errors: E_ARGUMENT, E_MISMATCH (the sentence names the difference), E_BUSY, E_MEMORY,
+ * E_DEVICE; the old model then stays in force. */
+CARRY_API carry_status carry_session_set_model(carry_session *session,
+                                               carry_model *model);
+
 /* ---- state ---------------------------------------------------------------------------------- */
 
 /* One sequence's memory: session, slot and generation in one number, so that a handle which outlives
@@ -361,7 +371,8 @@ typedef struct carry_state {
     uint64_t id;
 } carry_state;
 
-/* Opens a state of zeros. Errors: E_ARGUMENT, E_FULL, E_MEMORY, E_BUSY; *state is then {0}. */
+/* Opens a state of zeros, in constant time but for the call in some thousands that takes more memory.
+ * Errors: E_ARGUMENT, E_FULL, E_MEMORY, E_BUSY; *state is then {0}. */
 CARRY_API carry_status carry_state_open(carry_session *session, carry_state *state);
 
 /* Closes a state and sets *state to {0}; {0} is fine. Errors: E_ARGUMENT, E_STALE, E_FOREIGN, E_BUSY. */
@@ -374,6 +385,63 @@ CARRY_API carry_status carry_state_reset(carry_session *session, carry_state sta
  * Errors: those of open (*copy is then {0}) and E_STALE, E_FOREIGN for the source. */
 CARRY_API carry_status carry_state_copy(carry_session *session, carry_state source,
                                         carry_state *copy);
+
+/* Opens `count` new states that all continue from where `source` stands now: all of them or, on failure, none.
+ * Nothing is copied: they share the source's memory until each is advanced for the first time.
+ *   copies  [count], receives the handles; all {0} on failure
+ * Errors: as copy. */
+CARRY_API carry_status carry_state_fork(carry_session *session, carry_state source,
+                                        carry_state *copies, size_t count);
+
+/* State i continues from where state parents[i] stands now, as a beam search needs after it has chosen which
+ * candidates live on; all at once, so parents may be any mixture, cycles included. Nothing is copied and nothing
+ * is allocated.
+ *   states   [count], all different
+ *   parents  [count], states of the session, each as often as wanted; they need not be among `states`
+ * Errors: E_ARGUMENT, E_STALE, E_FOREIGN, E_DUPLICATE (a state given twice), E_BUSY. */
+CARRY_API carry_status carry_states_reorder(carry_session *session,
+                                            const carry_state *states,
+                                            const carry_state *parents, size_t count);
+
+/* What carry_session_sweep shows a state to, before it is closed. The session may be used inside (carry_states_save,
+ * carry_state_read ...), but for sweeping and closing it. Returns 0: close the state; else it stays, and counts as
+ * used now. */
+typedef int (*carry_idle_function)(void *user, carry_session *session, carry_state state);
+
+typedef struct carry_sweep_options {
+    size_t size;
+    uint64_t
+        idle_calls; /* close what this many carry_run of the session did not advance; 0: whatever the number */
+    uint64_t
+        idle_ms; /* and nothing has used for this long; 0: however short. Not both 0. */
+    size_t most; /* close at most so many in this call; 0: no limit */
+    carry_idle_function on_idle; /* NULL: none is asked */
+    void *user;
+} carry_sweep_options;
+
+/* Closes the states that have been idle: not opened, advanced, reset, written, restored or reordered for
+ * `idle_calls` calls and for `idle_ms` milliseconds, longest idle first. Takes time for the states it closes,
+ * not for those it leaves. Their handles are stale afterwards.
+ *   *swept  receives how many were closed; may be NULL
+ * Errors: E_ARGUMENT, E_BUSY, E_DEVICE; what was closed before stays closed. */
+CARRY_API carry_status carry_session_sweep(carry_session *session,
+                                           const carry_sweep_options *options,
+                                           size_t *swept);
+
+typedef struct carry_pool_info {
+    size_t size;
+    uint64_t open;           /* states open now */
+    uint64_t free;           /* more that can be opened without taking memory */
+    uint64_t max_states;     /* in force */
+    uint64_t bytes;          /* held for states, both versions and the table */
+    uint64_t opened, closed; /* ever; swept states are among the closed */
+    uint64_t swept;
+    uint64_t rejected; /* opens refused with E_FULL or E_MEMORY */
+} carry_pool_info;
+
+/* Errors: E_ARGUMENT, E_BUSY; *info is then as it was. */
+CARRY_API carry_status carry_session_get_pool(carry_session *session,
+                                              carry_pool_info *info);
 
 /* Reads or writes one tensor of a state: `tensor` counts as in carry_model_get_state_tensor, `values`
  * holds exactly `count` = width float32 numbers in host memory.
@@ -407,6 +475,27 @@ CARRY_API carry_status carry_states_restore(carry_session *session,
                                             const carry_state *states, size_t count,
                                             const uint8_t *tensors, const void *data,
                                             size_t bytes);
+
+/* Many states to a file and back, of any number, without holding them in memory. The file is what
+ * carry_states_save makes, with one more tensor `carry.keys`, int64 [count], if keys are given.
+ *
+ * save: replaces `path` at once or not at all: whenever the process dies, the old file or the new one is there,
+ * whole. Written beside it as PATH.tmp-XXXXXX, synchronised, renamed.
+ *   states  [count] to save; NULL: all open states of the session, in the order of their opening (count: 0)
+ *   keys    [count], numbers of the caller's by which it will know the states again; NULL: none
+ *           (needs states)
+ * load: opens a state for each one saved, all or none.
+ *   states  [capacity], receives the handles in the order of the file; NULL: only *count is set
+ *   keys    [capacity], receives the keys, or NULL
+ *   *count  receives how many the file has
+ * Errors: E_ARGUMENT; E_FILE (the sentence names the path and the system's reason); E_CAPACITY (load); E_FULL;
+ * those of carry_states_restore. */
+CARRY_API carry_status carry_pool_save(carry_session *session, const char *path,
+                                       const carry_state *states, const int64_t *keys,
+                                       size_t count);
+CARRY_API carry_status carry_pool_load(carry_session *session, const char *path,
+                                       carry_state *states, int64_t *keys,
+                                       size_t capacity, size_t *count);
 
 /* ---- run ------------------------------------------------------------------------------------ */
 
@@ -453,9 +542,17 @@ typedef struct carry_batch {
     carry_mode mode;
     carry_status *row_status; /* [B] or NULL; see below */
     uint32_t flags;           /* CARRY_ASYNC */
+    const uint64_t *
+        row_offsets; /* [B + 1] or NULL: packed arrays. Row r's steps are number row_offsets[r] ..
+                        row_offsets[r + 1] - 1 of arrays [row_offsets[B], width]: no padding anywhere */
 } carry_batch;
 
 /* Advances B sequences by up to T steps each. Blocks; returns when the outputs are written.
+ *
+ * Packed arrays (row_offsets): inputs are [row_offsets[B], I], outputs of every step [row_offsets[B], W], other
+ * outputs [B, W]. row_offsets begins anywhere and never falls; a row may have no steps. `steps` may shorten a row
+ * (its last places are then zeros in the output), max_steps may be 0: the longest row. The cost of a call follows
+ * the sum of its steps, packed or not.
  *
  * Outputs are [B, T, W] with a time axis, zeros from a row's own number of steps on;
  * [B, W] without one or with CARRY_STEPS_LAST: the value after the row's last step, zeros for a row
