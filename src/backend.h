@@ -15,11 +15,13 @@ typedef struct cy_row {
         write; /* where to leave the state after the last step, never == read; NULL: not kept */
     uint32_t
         steps; /* 0: outputs are zeros, h and c outputs what `read` holds; nothing is written */
-    uint32_t index; /* row of the caller's arrays */
+    uint32_t index; /* row of the caller's arrays without a time axis */
+    uint32_t span;  /* steps that the row has room for in arrays with one, >= steps */
+    uint64_t first; /* where they begin, in steps: index * T if padded */
 } cy_row;
 
 typedef struct cy_run_output {
-    void *data;     /* [B, T, W] if all_steps, else [B, W]; NULL: not wanted */
+    void *data;     /* [sum of spans, W] if all_steps, else [B, W]; NULL: not wanted */
     bool all_steps; /* only for values with a time axis */
     carry_dtype dtype;
     carry_place place;
@@ -29,9 +31,10 @@ typedef struct cy_run {
     const cy_row *rows; /* most steps first, zeros last */
     uint32_t row_count; /* 1 .. limits.max_rows */
     uint32_t first_row; /* the rows' indices are first_row .. first_row + row_count - 1 */
-    size_t max_steps;   /* T of the caller's arrays */
+    size_t max_steps;   /* the longest span of the batch; if not packed every row's */
+    bool packed;        /* spans differ; row r + 1 begins where row r of the batch ends */
     const void
-        *input; /* [B, T, I] or ids [B, T]; ids in host memory are checked already */
+        *input; /* [sum of spans, I], or ids; ids in host memory are checked already */
     carry_dtype input_dtype;
     carry_place input_place;
     bool asynchronous; /* nothing may be waited for; places are not CARRY_HOST */

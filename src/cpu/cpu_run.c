@@ -72,7 +72,7 @@ static const float *value_of(const worker *w, cy_value value, size_t r, size_t s
 {
     const cy_run *run = w->job->run;
     const cy_graph *graph = w->model->graph;
-    size_t at = w->rows[r].index * run->max_steps + w->chunk->first_step + step;
+    size_t at = w->rows[r].first + w->chunk->first_step + step;
     if (value.node < 0) return (const float *)run->input + at * graph->input.width;
     const cy_cpu_layer *layer = &w->model->layers[value.node];
     const cy_cpu_buffers *buffers = &w->space->buffers[value.node];
@@ -298,7 +298,7 @@ static void leave_chunk(const worker *w, size_t r)
         size_t width = cy_graph_width(graph, value);
         float *to = output->data;
         if (output->all_steps) {
-            to += (row->index * run->max_steps + chunk->first_step) * width;
+            to += (row->first + chunk->first_step) * width;
             for (size_t s = 0; s < steps; s++)
                 memcpy(to + s * width, value_of(w, value, r, s), width * sizeof(float));
         } else if (last) {
@@ -325,9 +325,8 @@ static void leave_run(const worker *w, size_t r)
                 memcpy(to, value_of(w, value, r, 0), width * sizeof(float));
             else memset(to, 0, width * sizeof(float));
         } else if (output->all_steps) {
-            to = (float *)output->data +
-                 (row->index * run->max_steps + row->steps) * width;
-            memset(to, 0, (run->max_steps - row->steps) * width * sizeof(float));
+            to = (float *)output->data + (row->first + row->steps) * width;
+            memset(to, 0, (row->span - row->steps) * width * sizeof(float));
         } else if (row->steps == 0) {
             memset(to, 0, width * sizeof(float));
         }

@@ -8,7 +8,8 @@
 typedef struct call {
     carry_session *session;
     const cy_graph *graph;
-    carry_batch batch;
+    carry_batch batch;  /* max_steps: the longest row's room, whatever the caller said */
+    uint64_t all_steps; /* rooms of all rows: B * T, or row_offsets[B] */
     carry_array input;
 } call;
 
@@ -19,12 +20,10 @@ static size_t element_bytes(carry_dtype dtype)
     return dtype == CARRY_F16 || dtype == CARRY_BF16 ? 2 : 4;
 }
 
-/* rows * steps * width as bytes; false when that is more than memory can hold. */
-static bool array_bytes(size_t rows, size_t steps, uint64_t width, carry_dtype dtype,
-                        size_t *bytes)
+/* items * width as bytes; false when that is more than memory can hold. */
+static bool array_bytes(size_t items, uint64_t width, carry_dtype dtype, size_t *bytes)
 {
-    return !__builtin_mul_overflow(rows, steps, bytes) &&
-           !__builtin_mul_overflow(*bytes, (size_t)width, bytes) &&
+    return !__builtin_mul_overflow(items, (size_t)width, bytes) &&
            !__builtin_mul_overflow(*bytes, element_bytes(dtype), bytes);
 }
 
@@ -46,8 +45,8 @@ static carry_status check_place(const call *c, const carry_array *array, const c
 }
 
 static carry_status check_array(const call *c, const carry_array *array, const char *what,
-                                size_t index, carry_dtype dtype, size_t rows,
-                                size_t steps, uint64_t width)
+                                size_t index, carry_dtype dtype, size_t items,
+                                const char *unit, uint64_t width)
 {
     size_t needed;
     CY_TRY(check_place(c, array, what, index));
@@ -58,13 +57,12 @@ static carry_status check_array(const call *c, const carry_array *array, const c
     CY_CHECK(!is_half || array->place == CARRY_DEVICE, CARRY_E_ARGUMENT,
              "%s %zu has dtype %s in host memory; only device memory takes it", what,
              index, array->dtype == CARRY_F16 ? "CARRY_F16" : "CARRY_BF16");
-    CY_CHECK(
-        array_bytes(rows, steps, width, array->dtype, &needed), CARRY_E_ARGUMENT,
-        "%s %zu: %zu rows of %zu steps of %llu numbers are more than memory can hold",
-        what, index, rows, steps, (unsigned long long)width);
+    CY_CHECK(array_bytes(items, width, array->dtype, &needed), CARRY_E_ARGUMENT,
+             "%s %zu: %zu %s of %llu numbers are more than memory can hold", what, index,
+             items, unit, (unsigned long long)width);
     CY_CHECK(array->bytes >= needed, CARRY_E_CAPACITY,
-             "%s %zu has %zu bytes, %zu rows of %zu steps of %llu numbers need %zu", what,
-             index, array->bytes, rows, steps, (unsigned long long)width, needed);
+             "%s %zu has %zu bytes, %zu %s of %llu numbers need %zu", what, index,
+             array->bytes, items, unit, (unsigned long long)width, needed);
     CY_CHECK((uintptr_t)array->data % element_bytes(array->dtype) == 0, CARRY_E_ARGUMENT,
              "%s %zu is not aligned to %zu bytes", what, index,
              element_bytes(array->dtype));
@@ -88,8 +86,8 @@ static carry_status check_input(call *c)
     CY_TRY(read_array(batch->inputs, 0, &c->input));
     CY_CHECK(c->input.data, CARRY_E_ARGUMENT, "carry_run: input 0 is NULL");
     return check_array(c, &c->input, "input", 0,
-                       c->graph->input.ids ? CARRY_I32 : CARRY_F32, batch->rows,
-                       batch->max_steps, c->graph->input.width);
+                       c->graph->input.ids ? CARRY_I32 : CARRY_F32, c->all_steps, "steps",
+                       c->graph->input.width);
 }
 
 static carry_status check_outputs(call *c)
@@ -116,22 +114,58 @@ static carry_status check_outputs(call *c)
         output->dtype = array.dtype;
         output->place = array.place;
         output->all_steps = has_time && batch->mode != CARRY_STEPS_LAST;
-        CY_TRY(check_array(c, &array, "output", i, CARRY_F32, batch->rows,
-                           output->all_steps ? batch->max_steps : 1,
+        CY_TRY(check_array(c, &array, "output", i, CARRY_F32,
+                           output->all_steps ? c->all_steps : batch->rows,
+                           output->all_steps ? "steps" : "rows",
                            cy_graph_width(graph, graph->outputs[i])));
     }
+    return CARRY_OK;
+}
+
+/* Packed rows: how long the longest is, and all together. */
+static carry_status measure_packed(call *c)
+{
+    const uint64_t *offsets = c->batch.row_offsets;
+    size_t stated = c->batch.max_steps;
+    uint64_t longest = 0;
+    for (size_t row = 0; row < c->batch.rows; row++) {
+        CY_CHECK(offsets[row] <= offsets[row + 1], CARRY_E_ARGUMENT,
+                 "carry_run: row_offsets falls from %llu to %llu behind row %zu",
+                 (unsigned long long)offsets[row], (unsigned long long)offsets[row + 1],
+                 row);
+        uint64_t steps = offsets[row + 1] - offsets[row];
+        if (steps > longest) longest = steps;
+    }
+    CY_CHECK(stated == 0 || longest <= stated, CARRY_E_ARGUMENT,
+             "carry_run: row_offsets gives a row %llu steps, max_steps is %zu",
+             (unsigned long long)longest, stated);
+    CY_CHECK(longest <= UINT32_MAX, CARRY_E_ARGUMENT,
+             "carry_run: row_offsets gives a row %llu steps; %u are the most",
+             (unsigned long long)longest, UINT32_MAX);
+    c->batch.max_steps = longest;
+    c->all_steps = offsets[c->batch.rows];
+    return CARRY_OK;
+}
+
+static carry_status measure_steps(call *c)
+{
+    const carry_batch *batch = &c->batch;
+    CY_CHECK(batch->rows <= UINT32_MAX, CARRY_E_ARGUMENT,
+             "carry_run: %zu rows; %u are the most", batch->rows, UINT32_MAX);
+    if (batch->row_offsets) return measure_packed(c);
+    CY_CHECK(batch->max_steps >= 1, CARRY_E_ARGUMENT,
+             "carry_run: max_steps is 0; a call needs at least one time step");
+    CY_CHECK(batch->max_steps <= UINT32_MAX, CARRY_E_ARGUMENT,
+             "carry_run: rows of %zu steps; %u are the most", batch->max_steps,
+             UINT32_MAX);
+    c->all_steps = (uint64_t)batch->rows * batch->max_steps;
     return CARRY_OK;
 }
 
 static carry_status check_batch(call *c)
 {
     const carry_batch *batch = &c->batch;
-    CY_CHECK(batch->max_steps >= 1, CARRY_E_ARGUMENT,
-             "carry_run: max_steps is 0; a call needs at least one time step");
-    CY_CHECK(batch->max_steps <= UINT32_MAX && batch->rows <= UINT32_MAX,
-             CARRY_E_ARGUMENT,
-             "carry_run: %zu rows of %zu steps; %u are the most of either", batch->rows,
-             batch->max_steps, UINT32_MAX);
+    CY_TRY(measure_steps(c));
     CY_CHECK(batch->mode == CARRY_STEPS_AS_MODEL || batch->mode == CARRY_STEPS_ALL ||
                  batch->mode == CARRY_STEPS_LAST,
              CARRY_E_ARGUMENT, "carry_run: mode %d is not known", (int)batch->mode);
@@ -150,9 +184,20 @@ static carry_status check_batch(call *c)
 
 /* ---- one row -------------------------------------------------------------------------------- */
 
+static uint64_t row_first(const call *c, size_t row)
+{
+    return c->batch.row_offsets ? c->batch.row_offsets[row] : row * c->batch.max_steps;
+}
+
+static uint32_t row_span(const call *c, size_t row)
+{
+    const uint64_t *offsets = c->batch.row_offsets;
+    return (uint32_t)(offsets ? offsets[row + 1] - offsets[row] : c->batch.max_steps);
+}
+
 static uint32_t row_steps(const call *c, size_t row)
 {
-    return c->batch.steps ? c->batch.steps[row] : (uint32_t)c->batch.max_steps;
+    return c->batch.steps ? c->batch.steps[row] : row_span(c, row);
 }
 
 static bool row_has_state(const call *c, size_t row)
@@ -162,7 +207,7 @@ static bool row_has_state(const call *c, size_t row)
 
 static carry_status check_ids(const call *c, size_t row, uint32_t steps)
 {
-    const int32_t *ids = (const int32_t *)c->input.data + row * c->batch.max_steps;
+    const int32_t *ids = (const int32_t *)c->input.data + row_first(c, row);
     for (uint32_t t = 0; t < steps; t++)
         CY_CHECK(ids[t] >= 0 && (uint64_t)ids[t] < c->graph->ids, CARRY_E_INPUT,
                  "row %zu, step %u: id %d is not in 0 .. %llu", row, t, ids[t],
@@ -173,8 +218,9 @@ static carry_status check_ids(const call *c, size_t row, uint32_t steps)
 static carry_status check_row(const call *c, size_t row)
 {
     uint32_t steps = row_steps(c, row);
-    CY_CHECK(steps <= c->batch.max_steps, CARRY_E_ARGUMENT,
-             "row %zu has %u steps, the time axis %zu", row, steps, c->batch.max_steps);
+    CY_CHECK(steps <= row_span(c, row), CARRY_E_ARGUMENT,
+             "row %zu has %u steps, its place in the arrays %u", row, steps,
+             row_span(c, row));
     if (row_has_state(c, row)) {
         cy_slot *slot;
         carry_status status = cy_session_mark(c->session, c->batch.states[row], &slot);
@@ -198,7 +244,8 @@ static carry_status check_rows(const call *c)
 /* A row that was refused runs as one of no steps, from zeros: its outputs are zeros. */
 static cy_row make_row(const call *c, size_t row)
 {
-    cy_row made = {.index = (uint32_t)row};
+    cy_row made = {
+        .index = (uint32_t)row, .span = row_span(c, row), .first = row_first(c, row)};
     if (c->batch.row_status && c->batch.row_status[row] != CARRY_OK) return made;
     made.steps = row_steps(c, row);
     if (!row_has_state(c, row)) return made;
@@ -266,6 +313,7 @@ static carry_status run_group(const call *c, size_t begin, size_t count)
                   .row_count = (uint32_t)count,
                   .first_row = (uint32_t)begin,
                   .max_steps = c->batch.max_steps,
+                  .packed = c->batch.row_offsets != NULL,
                   .input = c->input.data,
                   .input_dtype = c->input.dtype,
                   .input_place = c->input.place,

@@ -115,7 +115,9 @@ void batch_describe(const batch *b, const cy_graph *graph, cy_row *rows,
                     (cy_row){.read = b->read ? b->read + i * graph->state_floats : NULL,
                              .write = b->write + i * graph->state_floats,
                              .steps = b->steps[i],
-                             .index = (uint32_t)i};
+                             .index = (uint32_t)i,
+                             .span = (uint32_t)b->max_steps,
+                             .first = i * b->max_steps};
     for (size_t o = 0; o < b->output_count; o++)
         outputs[o] = (cy_run_output){
             .data = b->outputs[o],
