@@ -1,5 +1,5 @@
 /* carry_run: checks the batch, turns states into slots, calls the backend once per group of rows, and
- * commits by flipping versions. Nothing moves before every group has succeeded. */
+ * commits by taking their new versions. Nothing moves before every group has succeeded. */
 #include "run/session.h"
 #include "run/sized.h"
 
@@ -249,11 +249,11 @@ static cy_row make_row(const call *c, size_t row)
     if (c->batch.row_status && c->batch.row_status[row] != CARRY_OK) return made;
     made.steps = row_steps(c, row);
     if (!row_has_state(c, row)) return made;
-    const cy_pool *pool = &c->session->pool;
+    cy_pool *pool = &c->session->pool;
     cy_slot *slot;
     cy_pool_find(pool, c->batch.states[row], &slot); /* checked before */
     bool reset = made.steps > 0 && c->batch.reset && c->batch.reset[row];
-    made.read = reset ? NULL : cy_slot_read(pool, slot);
+    made.read = reset ? NULL : cy_slot_read(slot);
     if (made.steps > 0) made.write = cy_slot_write(pool, slot);
     return made;
 }
@@ -324,12 +324,15 @@ static carry_status run_group(const call *c, size_t begin, size_t count)
 
 static void commit(const call *c)
 {
+    cy_pool *pool = &c->session->pool;
+    cy_pool_tick(pool);
+    pool->runs++;
     for (size_t row = 0; row < c->batch.rows; row++) {
         if (!row_has_state(c, row) || row_steps(c, row) == 0) continue;
         if (c->batch.row_status && c->batch.row_status[row] != CARRY_OK) continue;
         cy_slot *slot;
-        cy_pool_find(&c->session->pool, c->batch.states[row], &slot);
-        cy_slot_commit(slot);
+        cy_pool_find(pool, c->batch.states[row], &slot);
+        cy_slot_commit(pool, slot);
     }
 }
 

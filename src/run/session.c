@@ -12,8 +12,7 @@
 #define MOST_GRAPHS       64u
 #define MOST_GRAPH_STEPS  1024u
 
-/* The one call that a dead session still answers is what it is. */
-static carry_status take(carry_session *session, const char *function)
+carry_status cy_session_take(carry_session *session, const char *function)
 {
     CY_CHECK(session, CARRY_E_ARGUMENT, "%s: session is NULL", function);
     CY_CHECK(!atomic_flag_test_and_set_explicit(&session->busy, memory_order_acquire),
@@ -23,7 +22,7 @@ static carry_status take(carry_session *session, const char *function)
 
 carry_status cy_session_enter(carry_session *session, const char *function)
 {
-    CY_TRY(take(session, function));
+    CY_TRY(cy_session_take(session, function));
     carry_status status = session->backend->session_alive(session->device_session);
     if (status != CARRY_OK) cy_session_leave(session);
     return status;
@@ -156,16 +155,16 @@ void carry_session_close(carry_session **session)
 
 carry_status carry_session_get_info(carry_session *session, carry_session_info *info)
 {
-    CY_TRY(take(session, "carry_session_get_info"));
+    CY_TRY(cy_session_take(session, "carry_session_get_info"));
     cy_session_facts facts;
     session->backend->session_facts(session->device_session, &facts);
     carry_session_info known = {.threads = session->limits.threads,
                                 .max_rows = session->limits.max_rows,
                                 .max_steps = session->limits.max_steps,
-                                .states = session->pool.open_count,
+                                .states = cy_pool_open_count(&session->pool),
                                 .workspace_bytes =
                                     session->workspace_bytes + facts.workspace_bytes,
-                                .pool_bytes = cy_pool_bytes(&session->pool),
+                                .pool_bytes = session->pool.bytes,
                                 .exact = session->limits.exact,
                                 .graphs = facts.graphs,
                                 .graph_chunks = facts.graph_chunks,

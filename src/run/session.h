@@ -24,10 +24,13 @@ struct carry_session {
 carry_status cy_session_enter(carry_session *session, const char *function);
 void cy_session_leave(carry_session *session);
 
+/* Enters even a session that is dead: to say what it is. */
+carry_status cy_session_take(carry_session *session, const char *function);
+
 /* What carry_run and the functions on many states share: marks the slots of one call. */
 carry_status cy_session_mark(carry_session *session, carry_state state, cy_slot **slot);
 
-/* Prepares the other version of a slot as a copy of the present one: change it, then cy_slot_commit. */
+/* Prepares the next version of a slot as a copy of the present one: change it, then cy_slot_commit. */
 carry_status cy_slot_begin(carry_session *session, cy_slot *slot, float **next);
 
 /* Threads this process may use: affinity and cgroup quota, at least 1. */

@@ -1,15 +1,23 @@
-/* States one by one: open, close, reset, copy, read, write. */
+/* States one by one: open, close, reset, read, write. */
 #include "run/session.h"
 
 #include <string.h>
+
+static carry_status open_state(carry_session *session, carry_state *state)
+{
+    cy_slot *slot;
+    cy_pool_tick(&session->pool);
+    CY_TRY(cy_pool_take(&session->pool, &slot));
+    *state = cy_pool_state(&session->pool, slot);
+    return CARRY_OK;
+}
 
 carry_status carry_state_open(carry_session *session, carry_state *state)
 {
     CY_CHECK(state, CARRY_E_ARGUMENT, "carry_state_open: state is NULL");
     state->id = 0;
     CY_TRY(cy_session_enter(session, "carry_state_open"));
-    cy_slot *slot;
-    carry_status status = cy_pool_take(&session->pool, state, &slot);
+    carry_status status = open_state(session, state);
     cy_session_leave(session);
     return status;
 }
@@ -23,7 +31,7 @@ carry_status carry_state_close(carry_session *session, carry_state *state)
         cy_slot *slot;
         status = cy_pool_find(&session->pool, *state, &slot);
         if (status == CARRY_OK) {
-            cy_pool_give(&session->pool, *state, slot);
+            cy_pool_give(&session->pool, slot);
             state->id = 0;
         }
     }
@@ -36,40 +44,10 @@ carry_status carry_state_reset(carry_session *session, carry_state state)
     CY_TRY(cy_session_enter(session, "carry_state_reset"));
     cy_slot *slot;
     carry_status status = cy_pool_find(&session->pool, state, &slot);
-    if (status == CARRY_OK) slot->zero = true;
-    cy_session_leave(session);
-    return status;
-}
-
-static carry_status copy_state(carry_session *session, carry_state source,
-                               carry_state *copy)
-{
-    cy_pool *pool = &session->pool;
-    cy_slot *from, *to;
-    CY_TRY(cy_pool_find(pool, source, &from));
-    carry_state fresh;
-    CY_TRY(cy_pool_take(pool, &fresh, &to));
-    const float *values = cy_slot_read(pool, from);
-    if (values) {
-        carry_status status = session->backend->memory_copy(
-            session->device_session, cy_slot_write(pool, to), values, pool->state_floats);
-        if (status != CARRY_OK) {
-            cy_pool_give(pool, fresh, to);
-            return status;
-        }
-        cy_slot_commit(to);
+    if (status == CARRY_OK) {
+        cy_pool_tick(&session->pool);
+        cy_slot_clear(&session->pool, slot);
     }
-    *copy = fresh;
-    return CARRY_OK;
-}
-
-carry_status carry_state_copy(carry_session *session, carry_state source,
-                              carry_state *copy)
-{
-    CY_CHECK(copy, CARRY_E_ARGUMENT, "carry_state_copy: copy is NULL");
-    copy->id = 0;
-    CY_TRY(cy_session_enter(session, "carry_state_copy"));
-    carry_status status = copy_state(session, source, copy);
     cy_session_leave(session);
     return status;
 }
@@ -95,7 +73,7 @@ static carry_status read_tensor(carry_session *session, carry_state state, size_
     cy_slot *slot;
     CY_TRY(cy_pool_find(&session->pool, state, &slot));
     CY_TRY(find_tensor(session, index, values, count, &tensor));
-    const float *memory = cy_slot_read(&session->pool, slot);
+    const float *memory = cy_slot_read(slot);
     if (!memory) {
         memset(values, 0, count * sizeof *values);
         return CARRY_OK;
@@ -115,7 +93,7 @@ carry_status carry_state_read(carry_session *session, carry_state state, size_t 
 
 carry_status cy_slot_begin(carry_session *session, cy_slot *slot, float **next)
 {
-    const float *values = cy_slot_read(&session->pool, slot);
+    const float *values = cy_slot_read(slot);
     size_t count = session->pool.state_floats;
     *next = cy_slot_write(&session->pool, slot);
     return values ? session->backend->memory_copy(session->device_session, *next, values,
@@ -134,7 +112,8 @@ static carry_status write_tensor(carry_session *session, carry_state state, size
     CY_TRY(cy_slot_begin(session, slot, &next));
     CY_TRY(session->backend->memory_write(session->device_session, next + tensor->offset,
                                           values, count));
-    cy_slot_commit(slot);
+    cy_pool_tick(&session->pool);
+    cy_slot_commit(&session->pool, slot);
     return CARRY_OK;
 }
 

@@ -36,7 +36,7 @@ static carry_status read_states(const wanted *w, const cy_st_tensor *list,
     for (size_t row = 0; row < w->count; row++) {
         cy_slot *slot;
         CY_TRY(cy_pool_find(pool, w->states[row], &slot));
-        const float *memory = cy_slot_read(pool, slot);
+        const float *memory = cy_slot_read(slot);
         if (!memory) continue; /* the block is zeros already */
         for (size_t i = 0; i < listed; i++) {
             const cy_state_tensor *tensor = &w->graph->states[indices[i]];
@@ -241,9 +241,10 @@ static carry_status restore_states(const wanted *w, const cy_safetensors *file)
         status = fill_slot(w, file, row, slot, values);
     }
     cy_free(values);
+    cy_pool_tick(&w->session->pool);
     for (size_t row = 0; status == CARRY_OK && row < w->count; row++) {
         cy_pool_find(&w->session->pool, w->states[row], &slot);
-        cy_slot_commit(slot);
+        cy_slot_commit(&w->session->pool, slot);
     }
     return status;
 }
