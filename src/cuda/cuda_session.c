@@ -254,10 +254,7 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
     cy_cuda_scope scope;
     carry_status status = check_indices(s);
     if (status == CARRY_OK) status = cy_cuda_device_enter(&scope, model->device.index);
-    if (status == CARRY_OK) {
-        status = open_on_device(s);
-        cy_cuda_device_leave(&scope);
-    }
+    if (status == CARRY_OK) status = cy_cuda_device_leave(&scope, open_on_device(s));
     s->limits.graphs = NULL; /* the caller's */
     if (status != CARRY_OK) {
         cy_cuda_session_close(s);
@@ -306,7 +303,7 @@ void cy_cuda_session_close(cy_cuda_session *s)
     cy_cuda_scope scope;
     cy_cuda_device_enter_to_close(&scope, s->model->device.index);
     close_on_device(s);
-    cy_cuda_device_leave(&scope);
+    cy_cuda_device_leave_closed(&scope);
     cy_free(s);
 }
 
@@ -356,14 +353,14 @@ carry_status cy_cuda_session_enter(cy_cuda_session *s, cy_cuda_scope *scope)
     }
     status = cy_cuda_failed(error, "an earlier asynchronous call");
     cy_cuda_session_die(s);
-    cy_cuda_device_leave(scope);
-    return status;
+    return cy_cuda_device_leave(scope, status);
 }
 
 carry_status cy_cuda_session_leave(cy_cuda_session *s, const cy_cuda_scope *scope,
                                    carry_status status)
 {
     if (status != CARRY_OK) settle(s);
-    cy_cuda_device_leave(scope);
-    return status;
+    carry_status left = cy_cuda_device_leave(scope, status);
+    if (status == CARRY_OK && left != CARRY_OK) settle(s);
+    return left;
 }

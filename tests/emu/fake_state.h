@@ -151,6 +151,9 @@ std::recursive_mutex &lock();
 int current_device();
 void current_device_set(int device);
 
+/* What the calling thread is held to while others capture. */
+cudaStreamCaptureMode *capture_mode();
+
 unsigned draw(unsigned below);
 
 /* The calling thread's last error becomes this one. */
