@@ -116,6 +116,10 @@ typedef struct cy_cuda_product {
 cudaError_t cy_cuda_product_launch(const cy_cuda_product *product,
                                    cudaStream_t cuda_stream);
 
+/* The fewest rows, of more than `rows`, that another kernel does; 0: none. So 1 and what this returns, again and
+ * again, are one number of rows for each kernel. */
+unsigned cy_cuda_product_more_rows(unsigned rows, unsigned columns);
+
 /* Numbers in a slice: a multiple of 4, so that there are 32 slices at most. */
 #ifdef __CUDACC__
 __host__ __device__
