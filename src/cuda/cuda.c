@@ -200,6 +200,7 @@ static carry_status run(void *session, const cy_run *run)
 const cy_backend cy_backend_cuda = {
     .name = "cuda",
     .default_max_rows = 1024,
+    .default_row_steps = 65536, /* all of a whole sequence lies in the workspace */
     .takes_device_memory = true,
     .device_info = cy_cuda_device_info,
     .model_open = model_open,
