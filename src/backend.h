@@ -63,6 +63,9 @@ typedef struct cy_session_facts {
 typedef struct cy_backend {
     const char *name;
     uint32_t default_max_rows;
+    uint32_t
+        default_row_steps; /* whole-sequence models: max_rows times max_steps, where max_rows is not
+                              named, is at most this; 0: no bound */
     bool takes_device_memory; /* arrays of CARRY_DEVICE, and CARRY_ASYNC */
     bool always_exact;        /* the promise of `exact` costs nothing here */
 

@@ -276,7 +276,8 @@ typedef struct carry_session_options {
     uint32_t
         threads; /* 1: the calling thread alone; 0: what affinity and cgroup quota allow. CUDA: ignored */
     uint32_t
-        max_rows; /* rows computed together; larger batches are split. 0: 64 on the CPU, 1024 on CUDA */
+        max_rows; /* rows computed together; larger batches are split. 0: 64 on the CPU, 1024 on CUDA, there of a
+                     whole-sequence model so many that max_rows times max_steps is at most 65536 */
     uint32_t max_states; /* states open at once, 0: no limit but memory (and 2^24 - 1) */
     uint32_t
         max_steps; /* whole-sequence models: most steps of a row in one call; 0: the time

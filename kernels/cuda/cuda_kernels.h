@@ -116,6 +116,10 @@ typedef struct cy_cuda_product {
 cudaError_t cy_cuda_product_launch(const cy_cuda_product *product,
                                    cudaStream_t cuda_stream);
 
+/* The fewest rows, of more than `rows`, that another kernel does; 0: none. So 1 and what this returns, again and
+ * again, are one number of rows for each kernel. */
+unsigned cy_cuda_product_more_rows(unsigned rows, unsigned columns);
+
 /* Numbers in a slice: a multiple of 4, so that there are 32 slices at most. */
 #ifdef __CUDACC__
 __host__ __device__
@@ -188,7 +192,9 @@ cudaError_t cy_cuda_lstm_step_launch(const cy_cuda_lstm_step *step,
 
 /* The same on tensor cores, for 8 to some 64 rows: sm_80 and later, bf16 or f16 operands, tanh and sigmoid,
  * units and features multiples of 8. The weights are packed alike. Its sums have an order of their own, not that of cy_cuda_product;
- * a row's do not depend on its neighbours. */
+ * a row's do not depend on its neighbours. prepare, once for the type on the current device, goes before the first
+ * launch there: it asks for more shared memory than a kernel has by itself. */
+cudaError_t cy_cuda_lstm_step_mma_prepare(cy_cuda_type type);
 cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *step,
                                          cudaStream_t cuda_stream);
 

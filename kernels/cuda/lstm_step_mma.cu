@@ -23,7 +23,8 @@
  * Predicted on an H200, not measured, beside 1.3 us of a graph's node, z given, bf16: units 512, 8 rows 0.6 us; units
  * 1024, 8 rows 1.3 us, 32 rows 1.8 us, 64 rows (weights twice, h 128 times through L2) 3 us; units 2048, 8 rows 4.5 us.
  *
- * Launch: units / 8 x ceil(rows / 8, 16 or 32) blocks of 128 threads; 60, 72 or 96 KB of shared memory.
+ * Launch: units / 8 x ceil(rows / 8, 16 or 32) blocks of 128 threads; 60, 72 or 96 KB of shared memory, which a
+ * device must have been asked to allow (prepare).
  * Limits: sm_80 (it traps below: the plan must not choose it); bf16 or f16; tanh and sigmoid; units and features
  * multiples of 8; weights aligned as allocated.
  * rows * units * 4 and each weight matrix below 2^31.
@@ -258,15 +259,26 @@ __global__ void __launch_bounds__(THREADS, 1) lstm_step_mma(cy_cuda_lstm_step s)
     }
 }
 
+template <unsigned EIGHTS> constexpr size_t shared_bytes()
+{
+    return WARPS * STAGES * sizeof(tile<EIGHTS>);
+}
+
+template <class H> cudaError_t prepare()
+{
+    cudaError_t error = dev::allow_shared(lstm_step_mma<H, 1>, (int)shared_bytes<1>());
+    if (!error) error = dev::allow_shared(lstm_step_mma<H, 2>, (int)shared_bytes<2>());
+    if (!error) error = dev::allow_shared(lstm_step_mma<H, 4>, (int)shared_bytes<4>());
+    return error;
+}
+
 template <class H, unsigned EIGHTS>
 cudaError_t launch_rows(const cy_cuda_lstm_step &s, cudaStream_t cuda_stream)
 {
-    const size_t bytes = WARPS * STAGES * sizeof(tile<EIGHTS>);
-    cudaError_t error = dev::allow_shared(lstm_step_mma<H, EIGHTS>, (int)bytes);
-    if (error) return error;
     dim3 grid(s.cell.units / UNITS, (s.cell.row_count + 8 * EIGHTS - 1) / (8 * EIGHTS));
-    return dev::launch(lstm_step_mma<H, EIGHTS>, {grid, dim3(THREADS), bytes, 0, 0},
-                       cuda_stream, s);
+    return dev::launch(lstm_step_mma<H, EIGHTS>,
+                       {grid, dim3(THREADS), shared_bytes<EIGHTS>(), 0, 0}, cuda_stream,
+                       s);
 }
 
 template <class H>
@@ -279,6 +291,19 @@ cudaError_t launch_step(const cy_cuda_lstm_step &s, cudaStream_t cuda_stream)
 }
 
 } // namespace
+
+extern "C" cudaError_t cy_cuda_lstm_step_mma_prepare(cy_cuda_type type)
+{
+    switch (type) {
+    case CY_CUDA_BF16:
+        return prepare<__nv_bfloat16>();
+    case CY_CUDA_F16:
+        return prepare<__half>();
+    case CY_CUDA_F32:
+        break;
+    }
+    return cudaErrorInvalidValue;
+}
 
 extern "C" cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *s,
                                                     cudaStream_t cuda_stream)

@@ -229,6 +229,12 @@ unsigned over(unsigned n, unsigned by)
     return n / by + (n % by != 0);
 }
 
+/* Rows that fill the device with tiles of 64 rows, one of which may be of a single row. */
+unsigned large_rows(unsigned columns)
+{
+    return (over(MULTIPROCESSORS, over(columns, TILE_COLUMNS)) - 1) * 64 + 1;
+}
+
 template <class H>
 cudaError_t launch_product(const cy_cuda_product &p, cudaStream_t cuda_stream)
 {
@@ -242,7 +248,7 @@ cudaError_t launch_product(const cy_cuda_product &p, cudaStream_t cuda_stream)
     }
     unsigned across = over(p.columns, TILE_COLUMNS);
     if (across > 65535) return cudaErrorInvalidValue;
-    bool large = (unsigned long long)over(p.rows, 64) * across >= MULTIPROCESSORS;
+    bool large = p.rows >= large_rows(p.columns);
     return dev::launch(
         large ? product_tiled<H, 4> : product_tiled<H, 2>,
         {dim3(over(p.rows, large ? 64 : 32), across), dim3(THREADS), 0, 0, 0},
@@ -250,6 +256,12 @@ cudaError_t launch_product(const cy_cuda_product &p, cudaStream_t cuda_stream)
 }
 
 } // namespace
+
+extern "C" unsigned cy_cuda_product_more_rows(unsigned rows, unsigned columns)
+{
+    if (rows <= FEW_ROWS) return FEW_ROWS + 1;
+    return rows < large_rows(columns) ? large_rows(columns) : 0;
+}
 
 extern "C" cudaError_t cy_cuda_product_launch(const cy_cuda_product *p,
                                               cudaStream_t cuda_stream)

@@ -115,17 +115,6 @@ static const char *session_plan(void *opaque, uint32_t node, size_t rows, size_t
 
 /* ---- memory of states ----------------------------------------------------------------------- */
 
-static carry_status memory_open(void *session, size_t bytes, float **memory)
-{
-    cy_cuda_scope scope;
-    *memory = NULL;
-    CY_TRY(cy_cuda_session_enter(session, &scope));
-    void *opened;
-    carry_status status = cy_cuda_alloc(&opened, bytes, "a chunk of states");
-    *memory = opened;
-    return cy_cuda_session_leave(session, &scope, status);
-}
-
 static void memory_close(void *opaque, float *memory)
 {
     cy_cuda_session *s = opaque;
@@ -133,7 +122,20 @@ static void memory_close(void *opaque, float *memory)
     cy_cuda_device_enter_to_close(&scope, s->model->device.index);
     cy_cuda_ignore(cudaStreamSynchronize(s->cuda_stream));
     cy_cuda_ignore(cudaFree(memory));
-    cy_cuda_device_leave(&scope);
+    cy_cuda_device_leave_closed(&scope);
+}
+
+static carry_status memory_open(void *session, size_t bytes, float **memory)
+{
+    cy_cuda_scope scope;
+    *memory = NULL;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    void *opened;
+    carry_status status = cy_cuda_alloc(&opened, bytes, "a chunk of states");
+    status = cy_cuda_session_leave(session, &scope, status);
+    if (status != CARRY_OK && opened) memory_close(session, opened);
+    else *memory = opened;
+    return status;
 }
 
 /* In the order of the session's calls; `copy` also waits, since the other side is host memory. */
@@ -198,6 +200,7 @@ static carry_status run(void *session, const cy_run *run)
 const cy_backend cy_backend_cuda = {
     .name = "cuda",
     .default_max_rows = 1024,
+    .default_row_steps = 65536, /* all of a whole sequence lies in the workspace */
     .takes_device_memory = true,
     .device_info = cy_cuda_device_info,
     .model_open = model_open,

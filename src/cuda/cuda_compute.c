@@ -37,36 +37,49 @@ static void *at_step(void *values, cy_cuda_type type, size_t step, size_t rows,
 
 /* ---- products ------------------------------------------------------------------------------- */
 
-/* out[rows][columns] = a[rows][depth] * b[depth][columns], or += . cuBLAS counts columns first, so it is given the
- * transposed problem, which is the same memory. */
-static carry_status product(const work *w, const void *a, const void *b, float *out,
-                            size_t rows, size_t columns, size_t depth,
-                            unsigned accumulate)
+/* cuBLAS counts columns first, so it is given the transposed problem, which is the same memory. */
+carry_status cy_cuda_session_product(const cy_cuda_session *s, const cy_cuda_product *p)
 {
-    if (!w->session->cublas) {
-        cy_cuda_product p = {.a = a,
-                             .b = b,
-                             .out = out,
-                             .rows = (unsigned)rows,
-                             .columns = (unsigned)columns,
-                             .depth = (unsigned)depth,
-                             .accumulate = accumulate,
-                             .type = w->type};
-        CY_CUDA_TRY(cy_cuda_product_launch(&p, w->session->cuda_stream),
-                    "launching a product");
+    if (!s->cublas) {
+        CY_CUDA_TRY(cy_cuda_product_launch(p, s->cuda_stream), "launching a product");
         return CARRY_OK;
     }
     static const cudaDataType types[] = {CUDA_R_32F, CUDA_R_16BF, CUDA_R_16F};
-    const float one = 1, beta = accumulate ? 1 : 0;
-    cublasComputeType_t compute = w->model->precision == CARRY_COMPUTE_TF32
+    const float one = 1, beta = p->accumulate ? 1 : 0;
+    const int rows = (int)p->rows, columns = (int)p->columns, depth = (int)p->depth;
+    cublasComputeType_t compute = s->model->precision == CARRY_COMPUTE_TF32
                                       ? CUBLAS_COMPUTE_32F_FAST_TF32
                                       : CUBLAS_COMPUTE_32F;
-    CY_CUBLAS_TRY(cublasGemmEx(w->session->cublas, CUBLAS_OP_N, CUBLAS_OP_N, (int)columns,
-                               (int)rows, (int)depth, &one, b, types[w->type],
-                               (int)columns, a, types[w->type], (int)depth, &beta, out,
-                               CUDA_R_32F, (int)columns, compute, CUBLAS_GEMM_DEFAULT),
+    CY_CUBLAS_TRY(cublasGemmEx(s->cublas, CUBLAS_OP_N, CUBLAS_OP_N, columns, rows, depth,
+                               &one, p->b, types[p->type], columns, p->a, types[p->type],
+                               depth, &beta, p->out, CUDA_R_32F, columns, compute,
+                               CUBLAS_GEMM_DEFAULT),
                   "a product");
     return CARRY_OK;
+}
+
+cy_cuda_product cy_cuda_input_product(const cy_cuda_session *s,
+                                      const cy_cuda_layer *layer)
+{
+    bool gates = layer->node->op == CY_OP_LSTM;
+    return (cy_cuda_product){.a = s->operand,
+                             .b = layer->kernel,
+                             .out = gates ? s->z : s->values[layer - s->model->layers].y,
+                             .columns = gates ? 4 * layer->width : layer->width,
+                             .depth = layer->in,
+                             .type = s->model->type};
+}
+
+cy_cuda_product cy_cuda_recurrent_product(const cy_cuda_session *s,
+                                          const cy_cuda_layer *layer)
+{
+    return (cy_cuda_product){.a = s->values[layer - s->model->layers].h_before,
+                             .b = layer->recurrent,
+                             .out = s->z,
+                             .columns = 4 * layer->width,
+                             .depth = layer->width,
+                             .accumulate = 1,
+                             .type = s->model->type};
 }
 
 /* ---- values --------------------------------------------------------------------------------- */
@@ -156,8 +169,11 @@ static bool is_step(cy_cuda_algorithm algorithm)
 static cy_cuda_lstm_plan plan_of(const work *w, const cy_cuda_layer *layer)
 {
     cy_cuda_lstm_shape shape;
-    return cy_cuda_session_lstm_plan(w->session, layer, w->chunk.rows, w->chunk.steps,
-                                     &shape);
+    cy_cuda_lstm_plan plan = cy_cuda_session_lstm_plan(w->session, layer, w->chunk.rows,
+                                                       w->chunk.steps, &shape);
+    const cy_cuda_lstm_plan *forced = w->chunk.forced;
+    return forced && cy_cuda_plan_possible(&w->model->device, &shape, forced) ? *forced
+                                                                              : plan;
 }
 
 static carry_status launch_step(const work *w, const cy_cuda_lstm_step *step, bool tensor)
@@ -217,13 +233,17 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
         else CY_TRY(operand(w, layer, &step.x));
     } else {
         CY_TRY(operand(w, layer, &x));
-        CY_TRY(product(w, x, layer->kernel, w->session->z, (size_t)steps * rows,
-                       4 * (size_t)units, layer->in, 0));
+        cy_cuda_product inputs = cy_cuda_input_product(w->session, layer);
+        inputs.a = x;
+        inputs.rows = steps * rows;
+        CY_TRY(cy_cuda_session_product(w->session, &inputs));
     }
     /* At the first step of a call the step kernel reads the states itself. */
     bool begins_itself = is_step(algorithm) && w->chunk.part == CY_CUDA_PART_ONLY;
     if (!begins_itself) CY_TRY(lstm_begin(w, layer));
 
+    cy_cuda_product recurrent = cy_cuda_recurrent_product(w->session, layer);
+    recurrent.rows = rows;
     const void *h = begins_itself ? NULL : values->h_before;
     for (unsigned s = 0; s < steps; s++) {
         step.cell.step = s;
@@ -235,8 +255,9 @@ static carry_status lstm(const work *w, const cy_cuda_layer *layer)
         if (is_step(algorithm)) {
             CY_TRY(launch_step(w, &step, plan.tensor_step));
         } else {
-            CY_TRY(product(w, h, layer->recurrent, step.cell.z, rows, 4 * (size_t)units,
-                           units, 1));
+            recurrent.a = h;
+            recurrent.out = step.cell.z;
+            CY_TRY(cy_cuda_session_product(w->session, &recurrent));
             CY_CUDA_TRY(cy_cuda_lstm_cell_launch(&step.cell, w->session->cuda_stream),
                         "launching an LSTM cell");
         }
@@ -286,11 +307,10 @@ static carry_status finish_dense(const work *w, const cy_cuda_layer *layer)
 
 static carry_status dense(const work *w, const cy_cuda_layer *layer)
 {
-    const void *x;
-    CY_TRY(operand(w, layer, &x));
-    size_t steps = layer->node->in_time ? w->chunk.steps : 1;
-    CY_TRY(product(w, x, layer->kernel, values_of(w, layer)->y, steps * rows_of(w, layer),
-                   layer->width, layer->in, 0));
+    cy_cuda_product p = cy_cuda_input_product(w->session, layer);
+    CY_TRY(operand(w, layer, &p.a));
+    p.rows = (layer->node->in_time ? w->chunk.steps : 1) * rows_of(w, layer);
+    CY_TRY(cy_cuda_session_product(w->session, &p));
     return finish_dense(w, layer);
 }
 

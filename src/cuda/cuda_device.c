@@ -96,7 +96,7 @@ bool cy_cuda_device_info(uint32_t index, carry_device_info *info)
             status = cy_cuda_failed(error, "asking for free memory");
         info->free_bytes = free_bytes;
         info->memory_bytes = total;
-        cy_cuda_device_leave(&scope);
+        status = cy_cuda_device_leave(&scope, status);
     }
     info->usable = status == CARRY_OK;
     if (status != CARRY_OK) {
@@ -106,18 +106,57 @@ bool cy_cuda_device_info(uint32_t index, carry_device_info *info)
     return true;
 }
 
+static cudaError_t enter_capture_mode(cy_cuda_scope *scope)
+{
+    scope->capture_mode = cudaStreamCaptureModeThreadLocal;
+    cudaError_t error = cudaThreadExchangeStreamCaptureMode(&scope->capture_mode);
+    scope->mode_changed = error == cudaSuccess;
+    return error;
+}
+
+/* Both are tried; the first failure. */
+static cudaError_t leave_scope(const cy_cuda_scope *scope)
+{
+    cudaError_t device = cudaSuccess, mode = cudaSuccess;
+    if (scope->before != scope->device) device = cudaSetDevice(scope->before);
+    enum cudaStreamCaptureMode before = scope->capture_mode;
+    if (scope->mode_changed) mode = cudaThreadExchangeStreamCaptureMode(&before);
+    return device != cudaSuccess ? device : mode;
+}
+
+static carry_status enter_device(cy_cuda_scope *scope)
+{
+    CY_CUDA_TRY(cudaGetDevice(&scope->before), "asking which device is current");
+    if (scope->before != scope->device)
+        CY_CUDA_TRY(cudaSetDevice(scope->device), "making the model's device current");
+    return CARRY_OK;
+}
+
 carry_status cy_cuda_device_enter(cy_cuda_scope *scope, int device)
 {
     *scope = (cy_cuda_scope){.before = device, .device = device};
-    CY_CUDA_TRY(cudaGetDevice(&scope->before), "asking which device is current");
-    if (scope->before != device)
-        CY_CUDA_TRY(cudaSetDevice(device), "making the model's device current");
-    return CARRY_OK;
+    CY_CUDA_TRY(enter_capture_mode(scope), "setting the thread's capture mode");
+    carry_status status = enter_device(scope);
+    if (status == CARRY_OK) return CARRY_OK;
+    scope->before = scope->device; /* it is not current */
+    cy_cuda_ignore(leave_scope(scope));
+    return status;
+}
+
+carry_status cy_cuda_device_leave(const cy_cuda_scope *scope, carry_status status)
+{
+    cudaError_t error = leave_scope(scope);
+    if (error == cudaSuccess) return status;
+    if (status == CARRY_OK)
+        return cy_cuda_failed(error, "making the caller's device current again");
+    cy_cuda_ignore(error);
+    return status;
 }
 
 void cy_cuda_device_enter_to_close(cy_cuda_scope *scope, int device)
 {
     *scope = (cy_cuda_scope){.before = device, .device = device};
+    cy_cuda_ignore(enter_capture_mode(scope));
     if (cudaGetDevice(&scope->before) != cudaSuccess) {
         cudaGetLastError();
         scope->before = device;
@@ -125,7 +164,7 @@ void cy_cuda_device_enter_to_close(cy_cuda_scope *scope, int device)
     if (scope->before != device) cy_cuda_ignore(cudaSetDevice(device));
 }
 
-void cy_cuda_device_leave(const cy_cuda_scope *scope)
+void cy_cuda_device_leave_closed(const cy_cuda_scope *scope)
 {
-    if (scope->before != scope->device) cy_cuda_ignore(cudaSetDevice(scope->before));
+    cy_cuda_ignore(leave_scope(scope));
 }

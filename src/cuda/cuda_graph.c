@@ -3,15 +3,6 @@
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_session.h"
 
-/* What a graph writes: every output, as the model declares it. Only whether data is NULL is looked at. */
-static void all_outputs(const cy_graph *graph, cy_run_output *outputs)
-{
-    static char wanted;
-    for (uint32_t o = 0; o < graph->output_count; o++)
-        outputs[o] = (cy_run_output){
-            .data = &wanted, .all_steps = cy_graph_has_time(graph, graph->outputs[o])};
-}
-
 static carry_status instantiate(cudaGraph_t captured, cudaStream_t cuda_stream,
                                 cudaGraphExec_t *executable)
 {
@@ -25,9 +16,9 @@ static carry_status instantiate(cudaGraph_t captured, cudaStream_t cuda_stream,
     return CARRY_OK;
 }
 
-static carry_status capture_part(cy_cuda_session *s, const cy_run_output *outputs,
-                                 const carry_graph_shape *shape, cy_cuda_part part,
-                                 cudaGraphExec_t *executable)
+/* A graph writes every output, as the model declares it. */
+static carry_status capture_part(cy_cuda_session *s, const carry_graph_shape *shape,
+                                 cy_cuda_part part, cudaGraphExec_t *executable)
 {
     cy_cuda_chunk chunk = {.rows = shape->rows,
                            .ran_rows = shape->rows,
@@ -36,7 +27,7 @@ static carry_status capture_part(cy_cuda_session *s, const cy_run_output *output
                            .part = part};
     CY_CUDA_TRY(cudaStreamBeginCapture(s->cuda_stream, cudaStreamCaptureModeThreadLocal),
                 "beginning a capture");
-    carry_status status = cy_cuda_compute(s, &chunk, outputs);
+    carry_status status = cy_cuda_compute(s, &chunk, s->declared);
     cudaGraph_t captured = NULL;
     cudaError_t error = cudaStreamEndCapture(s->cuda_stream, &captured);
     if (status != CARRY_OK) {
@@ -59,16 +50,12 @@ static void close_graph(cy_cuda_graph *graph)
 static carry_status capture(cy_cuda_session *s, const carry_graph_shape *shape,
                             cy_cuda_graph **captured)
 {
-    const cy_graph *graph = s->model->graph;
-    size_t header = cy_round_up(sizeof(cy_cuda_graph));
-    cy_cuda_graph *fresh = cy_alloc(header + graph->output_count * sizeof(cy_run_output));
+    cy_cuda_graph *fresh = cy_alloc(sizeof *fresh);
     CY_CHECK(fresh, CARRY_E_MEMORY, "out of memory: a graph's table");
-    cy_run_output *outputs = (cy_run_output *)(void *)((unsigned char *)fresh + header);
-    all_outputs(graph, outputs);
     fresh->shape = *shape;
     for (int part = 0; part < CY_CUDA_PART_COUNT; part++) {
         carry_status status =
-            capture_part(s, outputs, shape, (cy_cuda_part)part, &fresh->parts[part]);
+            capture_part(s, shape, (cy_cuda_part)part, &fresh->parts[part]);
         if (status != CARRY_OK) {
             close_graph(fresh);
             return status;

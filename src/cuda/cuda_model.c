@@ -201,6 +201,22 @@ static carry_status open_tables(const cy_graph *graph, cy_cuda_model **opened)
     return CARRY_OK;
 }
 
+/* In a stream of its own: the legacy default stream waits for every other one that does not refuse it, and is
+ * forbidden while another thread captures one of those. */
+static carry_status copy_weights(void *to, const void *from, size_t bytes)
+{
+    cudaStream_t stream;
+    CY_CUDA_TRY(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking),
+                "creating a cuda_stream for the weights");
+    cudaError_t error = cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, stream);
+    cudaError_t done = cudaStreamSynchronize(stream);
+    cudaError_t destroyed = cudaStreamDestroy(stream);
+    if (error == cudaSuccess) error = done;
+    CY_CUDA_TRY(error, "copying the weights to the device");
+    CY_CUDA_TRY(destroyed, "giving the weights' cuda_stream back");
+    return CARRY_OK;
+}
+
 static carry_status pack(cy_cuda_model *model)
 {
     image measure = {0};
@@ -212,12 +228,18 @@ static carry_status pack(cy_cuda_model *model)
     CY_CHECK(packed.host.base, CARRY_E_MEMORY,
              "out of memory: packing the weights takes %zu bytes", model->memory_bytes);
     lay_out(model, &packed);
-    cudaError_t error = cudaMemcpy(model->memory, packed.host.base, model->memory_bytes,
-                                   cudaMemcpyHostToDevice);
-    /* It may return while its last piece is still on its way, and sessions' streams do not wait for it. */
-    if (error == cudaSuccess) error = cudaStreamSynchronize(NULL);
+    carry_status status =
+        copy_weights(model->memory, packed.host.base, model->memory_bytes);
     cy_free(packed.host.base);
-    CY_CUDA_TRY(error, "copying the weights to the device");
+    return status;
+}
+
+/* What kernels must be told once for a device, and not in a call. */
+static carry_status prepare_kernels(const cy_cuda_model *model)
+{
+    if (model->type != CY_CUDA_F32 && model->device.major >= 8)
+        CY_CUDA_TRY(cy_cuda_lstm_step_mma_prepare(model->type),
+                    "preparing the kernels of a precision");
     return CARRY_OK;
 }
 
@@ -227,9 +249,9 @@ static carry_status open_on_device(cy_cuda_model *model, carry_precision precisi
     CY_TRY(check_sizes(model->graph, model->type));
     cy_cuda_scope scope;
     CY_TRY(cy_cuda_device_enter(&scope, model->device.index));
-    carry_status status = pack(model);
-    cy_cuda_device_leave(&scope);
-    return status;
+    carry_status status = prepare_kernels(model);
+    if (status == CARRY_OK) status = pack(model);
+    return cy_cuda_device_leave(&scope, status);
 }
 
 carry_status cy_cuda_model_open(const cy_graph *graph, uint32_t device,
@@ -253,6 +275,6 @@ void cy_cuda_model_close(cy_cuda_model *model)
     cy_cuda_scope scope;
     cy_cuda_device_enter_to_close(&scope, model->device.index);
     if (model->memory) cy_cuda_ignore(cudaFree(model->memory));
-    cy_cuda_device_leave(&scope);
+    cy_cuda_device_leave_closed(&scope);
     cy_free(model);
 }

@@ -52,6 +52,16 @@ static bool can_tensor_step(const cy_cuda_device *device, const cy_cuda_lstm_sha
            shape->recurrent_activation == CY_ACT_SIGMOID;
 }
 
+bool cy_cuda_plan_possible(const cy_cuda_device *device, const cy_cuda_lstm_shape *shape,
+                           const cy_cuda_lstm_plan *plan)
+{
+    if (plan->algorithm == CY_CUDA_GEMM_CELL) return true;
+    if (has_spanning(shape) || shape->rows > STEP_MOST_ROWS) return false;
+    if (plan->tensor_step && !can_tensor_step(device, shape)) return false;
+    return plan->algorithm == CY_CUDA_STEP ||
+           (shape->steps == 1 && (!plan->tensor_step || shape->features % 8 == 0));
+}
+
 cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
                                     const cy_cuda_lstm_shape *shape)
 {
@@ -70,9 +80,11 @@ cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
                            : shape->tf32                ? 2 * padded_us
                                                         : fp32_us;
 
-    cy_cuda_lstm_plan plan = {.algorithm = CY_CUDA_GEMM_CELL};
+    cy_cuda_lstm_plan plan = {.algorithm = CY_CUDA_STEP};
+    bool can_step = cy_cuda_plan_possible(device, shape, &plan);
+    plan.algorithm = CY_CUDA_GEMM_CELL;
     plan.gemm_us = 2 * KERNEL_US + greater(pass_us, gemm_flops_us);
-    if (has_spanning(shape) || shape->rows > STEP_MOST_ROWS) return plan;
+    if (!can_step) return plan;
     /* Behind the first rows' blocks come those of the others, which find the device full. */
     double step_passes = passes(shape->rows, STEP_ROWS);
     double more_blocks = units / STEP_UNITS * (step_passes - 1);
@@ -85,9 +97,9 @@ cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
         plan.tensor_step = tensor_us < plan.step_us;
         if (plan.tensor_step) plan.step_us = tensor_us;
     }
-    bool x_too = shape->steps == 1 && (!plan.tensor_step || shape->features % 8 == 0);
-    if (plan.step_us < plan.gemm_us)
-        plan.algorithm = x_too ? CY_CUDA_STEP_X : CY_CUDA_STEP;
+    if (plan.step_us >= plan.gemm_us) return plan;
+    plan.algorithm = CY_CUDA_STEP_X;
+    if (!cy_cuda_plan_possible(device, shape, &plan)) plan.algorithm = CY_CUDA_STEP;
     return plan;
 }
 

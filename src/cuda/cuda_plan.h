@@ -35,6 +35,10 @@ typedef struct cy_cuda_lstm_plan {
 cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
                                     const cy_cuda_lstm_shape *shape);
 
+/* Whether the kernels of a plan can do the layer, whether or not it would be chosen. */
+bool cy_cuda_plan_possible(const cy_cuda_device *device, const cy_cuda_lstm_shape *shape,
+                           const cy_cuda_lstm_plan *plan);
+
 const char *cy_cuda_algorithm_name(cy_cuda_algorithm algorithm, bool exact);
 
 /* One sentence: what was chosen and the numbers that decided. */

@@ -198,9 +198,21 @@ static carry_status open_on_device(cy_cuda_session *s)
     CY_TRY(open_streams(s));
     CY_TRY(open_memory(s));
     if (!s->limits.exact) CY_TRY(open_cublas(s));
+    CY_TRY(cy_cuda_session_load(s));
     CY_TRY(cy_cuda_graph_capture(s, s->limits.graphs, s->limits.graph_count));
     CY_CUDA_TRY(cudaStreamSynchronize(s->cuda_stream), "opening a session");
     return CARRY_OK;
+}
+
+/* Only whether data is NULL is looked at. */
+static void want_outputs(cy_cuda_session *s)
+{
+    static char wanted;
+    const cy_graph *graph = s->model->graph;
+    for (uint32_t o = 0; o < graph->output_count; o++) {
+        s->declared[o] = s->last_steps[o] = (cy_run_output){.data = &wanted};
+        s->declared[o].all_steps = cy_graph_has_time(graph, graph->outputs[o]);
+    }
 }
 
 /* The session and its host tables are one block. */
@@ -210,11 +222,17 @@ static carry_status open_host(const cy_cuda_model *model, cy_cuda_session **open
     for (int pass = 0; pass < 2; pass++) {
         cy_cuda_session *s = cy_carve(&carver, 1, sizeof *s);
         cy_cuda_values *values = cy_carve(&carver, model->layer_count, sizeof *values);
-        size_t *offsets = cy_carve(&carver, model->graph->output_count, sizeof *offsets);
+        size_t outputs = model->graph->output_count;
+        size_t *offsets = cy_carve(&carver, outputs, sizeof *offsets);
+        cy_run_output *declared = cy_carve(&carver, outputs, sizeof *declared);
+        cy_run_output *last_steps = cy_carve(&carver, outputs, sizeof *last_steps);
         if (pass == 1) {
             s->model = model;
             s->values = values;
             s->out_offset = offsets;
+            s->declared = declared;
+            s->last_steps = last_steps;
+            want_outputs(s);
             s->workspace_bytes = carver.bytes;
             *opened = s;
             break;
@@ -254,10 +272,7 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
     cy_cuda_scope scope;
     carry_status status = check_indices(s);
     if (status == CARRY_OK) status = cy_cuda_device_enter(&scope, model->device.index);
-    if (status == CARRY_OK) {
-        status = open_on_device(s);
-        cy_cuda_device_leave(&scope);
-    }
+    if (status == CARRY_OK) status = cy_cuda_device_leave(&scope, open_on_device(s));
     s->limits.graphs = NULL; /* the caller's */
     if (status != CARRY_OK) {
         cy_cuda_session_close(s);
@@ -306,7 +321,7 @@ void cy_cuda_session_close(cy_cuda_session *s)
     cy_cuda_scope scope;
     cy_cuda_device_enter_to_close(&scope, s->model->device.index);
     close_on_device(s);
-    cy_cuda_device_leave(&scope);
+    cy_cuda_device_leave_closed(&scope);
     cy_free(s);
 }
 
@@ -356,14 +371,14 @@ carry_status cy_cuda_session_enter(cy_cuda_session *s, cy_cuda_scope *scope)
     }
     status = cy_cuda_failed(error, "an earlier asynchronous call");
     cy_cuda_session_die(s);
-    cy_cuda_device_leave(scope);
-    return status;
+    return cy_cuda_device_leave(scope, status);
 }
 
 carry_status cy_cuda_session_leave(cy_cuda_session *s, const cy_cuda_scope *scope,
                                    carry_status status)
 {
     if (status != CARRY_OK) settle(s);
-    cy_cuda_device_leave(scope);
-    return status;
+    carry_status left = cy_cuda_device_leave(scope, status);
+    if (status == CARRY_OK && left != CARRY_OK) settle(s);
+    return left;
 }

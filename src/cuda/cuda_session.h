@@ -61,6 +61,8 @@ typedef struct cy_cuda_chunk {
     unsigned all_rows; /* in the block */
     unsigned steps;
     cy_cuda_part part;
+    const cy_cuda_lstm_plan
+        *forced; /* for LSTM layers that can be computed so; NULL: the plan chooses */
 } cy_cuda_chunk;
 
 typedef struct cy_cuda_graph {
@@ -95,6 +97,8 @@ typedef struct cy_cuda_session {
     cy_cuda_staging out[2]; /* outputs with every step, side by side */
     cy_cuda_staging at_end; /* the others: [rows][width] each */
     size_t *out_offset;     /* [output_count], host: of this call's staged outputs */
+    /* [output_count], host: every output is wanted, as the model declares it, or its last step alone. No arrays. */
+    cy_run_output *declared, *last_steps;
     cy_cuda_block ring[CY_CUDA_RING];
     unsigned ring_turn;
     cudaEvent_t
@@ -128,6 +132,14 @@ void cy_cuda_session_die(cy_cuda_session *session);
 /* Kernels of one chunk, on cuda_stream (cuda_compute.c). Of outputs it reads which are wanted, and all_steps. */
 carry_status cy_cuda_compute(cy_cuda_session *session, const cy_cuda_chunk *chunk,
                              const cy_run_output *outputs);
+/* out = a * b, or += : cuBLAS, or with `exact` the kernel that p describes. */
+carry_status cy_cuda_session_product(const cy_cuda_session *session,
+                                     const cy_cuda_product *p);
+/* The products of a layer, but for how many rows: of its input (LSTM, Dense), from operand, and of h before a chunk. */
+cy_cuda_product cy_cuda_input_product(const cy_cuda_session *session,
+                                      const cy_cuda_layer *layer);
+cy_cuda_product cy_cuda_recurrent_product(const cy_cuda_session *session,
+                                          const cy_cuda_layer *layer);
 /* How an LSTM layer would be computed. */
 cy_cuda_lstm_plan cy_cuda_session_lstm_plan(const cy_cuda_session *session,
                                             const cy_cuda_layer *layer, unsigned rows,
@@ -135,6 +147,9 @@ cy_cuda_lstm_plan cy_cuda_session_lstm_plan(const cy_cuda_session *session,
 
 /* A whole call (cuda_run.c). */
 carry_status cy_cuda_run(cy_cuda_session *session, const cy_run *run);
+
+/* Uses once whatever a call may use, while the session is opened (cuda_load.c). */
+carry_status cy_cuda_session_load(cy_cuda_session *session);
 
 /* Captured launches (cuda_graph.c). */
 carry_status cy_cuda_graph_capture(cy_cuda_session *session,

@@ -60,13 +60,38 @@ static carry_status check_shapes(const carry_graph_shape *shapes, size_t count,
     return CARRY_OK;
 }
 
+static carry_status choose_steps(const cy_graph *graph,
+                                 const carry_session_options *options,
+                                 uint32_t *max_steps)
+{
+    *max_steps = 0;
+    if (!graph->whole_sequence) return CARRY_OK;
+    uint64_t steps = options->max_steps   ? options->max_steps
+                     : graph->input.steps ? graph->input.steps
+                                          : DEFAULT_MAX_STEPS;
+    CY_CHECK(steps <= MOST_STEPS, CARRY_E_ARGUMENT, "max_steps is %llu; %u are the most",
+             (unsigned long long)steps, MOST_STEPS);
+    *max_steps = (uint32_t)steps;
+    return CARRY_OK;
+}
+
+/* By default; of long whole sequences fewer, so that what a session takes is bounded. */
+static uint32_t default_rows(const cy_backend *backend, uint32_t max_steps)
+{
+    uint32_t rows = backend->default_max_rows;
+    if (max_steps == 0 || backend->default_row_steps == 0) return rows;
+    uint32_t fit = backend->default_row_steps / max_steps;
+    return fit == 0 ? 1 : fit < rows ? fit : rows;
+}
+
 static carry_status choose_limits(const carry_model *model,
                                   const carry_session_options *options, cy_limits *limits)
 {
-    const cy_graph *graph = model->graph;
+    CY_TRY(choose_steps(model->graph, options, &limits->max_steps));
     limits->threads = options->threads ? options->threads : cy_cpu_limit();
-    limits->max_rows =
-        options->max_rows ? options->max_rows : model->backend->default_max_rows;
+    limits->max_rows = options->max_rows
+                           ? options->max_rows
+                           : default_rows(model->backend, limits->max_steps);
     limits->exact = options->exact != 0 || model->backend->always_exact;
     limits->cuda_stream = options->cuda_stream;
     limits->graphs = options->graphs;
@@ -79,16 +104,7 @@ static carry_status choose_limits(const carry_model *model,
         limits->threads = 1; /* the device does the work */
     CY_CHECK(limits->max_rows <= MOST_ROWS, CARRY_E_ARGUMENT,
              "max_rows is %u; %u are the most", limits->max_rows, MOST_ROWS);
-    CY_TRY(check_shapes(limits->graphs, limits->graph_count, limits->max_rows));
-    limits->max_steps = 0;
-    if (!graph->whole_sequence) return CARRY_OK;
-    uint64_t steps = options->max_steps   ? options->max_steps
-                     : graph->input.steps ? graph->input.steps
-                                          : DEFAULT_MAX_STEPS;
-    CY_CHECK(steps <= MOST_STEPS, CARRY_E_ARGUMENT, "max_steps is %llu; %u are the most",
-             (unsigned long long)steps, MOST_STEPS);
-    limits->max_steps = (uint32_t)steps;
-    return CARRY_OK;
+    return check_shapes(limits->graphs, limits->graph_count, limits->max_rows);
 }
 
 static void carve(cy_carver *carver, carry_session *session)

@@ -66,6 +66,7 @@ static cost end_cost(cost before)
                    .products = now.products - before.seen.products,
                    .graph_launches = now.graph_launches - before.seen.graph_launches,
                    .allocations = now.allocations - before.seen.allocations,
+                   .loads = now.loads - before.seen.loads,
                    .bytes_to_device = now.bytes_to_device - before.seen.bytes_to_device,
                    .bytes_to_host = now.bytes_to_host - before.seen.bytes_to_host,
                    .bytes_on_device = now.bytes_on_device - before.seen.bytes_on_device},
@@ -333,7 +334,9 @@ Test(cuda_calls, weights_are_copied_once_for_all_sessions)
     for (int i = 0; i < 2; i++)
         OK(carry_session_open(&sessions[i], model, NULL));
     cost c = end_cost(before);
-    cr_assert_eq(c.seen.bytes_to_device, 0, "%zu bytes", c.seen.bytes_to_device);
+    size_t absent_rows = 17 * sizeof(cy_cuda_row); /* for the first use of the kernels */
+    cr_assert_eq(c.seen.bytes_to_device, 2 * absent_rows, "%zu bytes",
+                 c.seen.bytes_to_device);
     cr_assert_gt(c.seen.allocations, 0);
     for (int i = 0; i < 2; i++)
         carry_session_close(&sessions[i]);
@@ -442,6 +445,60 @@ Test(cuda_calls, nothing_is_allocated_after_open)
         }
 }
 
+/* Kernels and cuBLAS's are loaded when they are first used, which is at open: every session here is the first of its
+ * process, and what it is asked goes through each way to compute a layer. */
+static void loads_nothing(const model_spec *spec, carry_precision precision,
+                          uint32_t exact)
+{
+    static const size_t calls[][2] = {{1, 1},  {3, 1},   {8, 1}, {9, 1}, {17, 1}, {33, 1},
+                                      {70, 1}, {100, 1}, {1, 4}, {5, 7}, {70, 4}};
+    const carry_session_options options = {
+        .size = sizeof options, .max_rows = 70, .max_steps = 7, .exact = exact};
+    fake_reset(&gpu, 1);
+    rig r = rig_of(model_on("cuda", spec, precision), &options);
+    cr_assert_gt(fake_seen_now().loads, 0);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        carry_mode mode = i % 2 ? CARRY_STEPS_LAST : CARRY_STEPS_AS_MODEL;
+        cost c = cost_of_call(&r, calls[i][0], calls[i][1], NULL, mode);
+        cr_assert_eq(c.seen.loads, 0,
+                     "%zu rows of %zu steps, precision %d, exact %u: %zu", calls[i][0],
+                     calls[i][1], (int)precision, exact, c.seen.loads);
+        cr_assert_eq(calls_of("cudaFuncSetAttribute", c.first_call), 0);
+    }
+    rig_close(&r);
+}
+
+Test(cuda_calls, nothing_is_loaded_after_open)
+{
+    static const model_spec specs[] = {
+        {.features = 8,
+         .layers = {LSTM_LAYER(4, SEQUENCES), LSTM_LAYER(80, 0),
+                    DENSE_LAYER(2, CY_ACT_TANH)}},
+        {.features = 3,
+         .layers = {LSTM_ACT(5, SEQUENCES, CY_ACT_SOFTMAX, CY_ACT_SIGMOID),
+                    LSTM_ACT(5, SEQUENCES, CY_ACT_RELU, CY_ACT_SIGMOID),
+                    DENSE_LAYER(9, CY_ACT_SOFTMAX)}},
+        {.features = 2, .layers = {LSTM_LAYER(6, SEQUENCES | BACKWARDS)}},
+    };
+    for (size_t i = 0; i<sizeof specs / sizeof *specs; i += FEWER> 1 ? 2 : 1)
+        for (carry_precision p = CARRY_COMPUTE_FP32; p <= CARRY_COMPUTE_FP16; p++)
+            for (uint32_t exact = 0; exact <= (p != CARRY_COMPUTE_TF32); exact++)
+                loads_nothing(&specs[i], p, exact);
+}
+
+/* The kernel for large products is loaded where a chunk can have one. */
+Test(cuda_calls, nothing_is_loaded_for_a_large_exact_product)
+{
+    model_spec spec = {.features = 2, .layers = {LSTM_LAYER(48, 0)}};
+    rig r =
+        rig_on("cuda", &spec,
+               &(carry_session_options){
+                   .size = sizeof(carry_session_options), .max_rows = 1024, .exact = 1});
+    cost c = cost_of_call(&r, 700, 4, NULL, CARRY_STEPS_AS_MODEL);
+    cr_assert_eq(c.seen.loads, 0);
+    rig_close(&r);
+}
+
 Test(cuda_calls, the_counters_count)
 {
     model_spec spec = {.features = 3, .layers = {LSTM_LAYER(5, 0)}};
@@ -451,5 +508,10 @@ Test(cuda_calls, the_counters_count)
     cr_assert_gt(c.host_allocations, 0);
     cr_assert_gt(c.seen.allocations, 0);
     cr_assert_gt(c.seen.bytes_to_device, 0);
+    carry_session *session;
+    before = begin_cost();
+    OK(carry_session_open(&session, model, NULL));
+    cr_assert_gt(end_cost(before).seen.loads, 0);
+    carry_session_close(&session);
     carry_model_close(&model);
 }

@@ -44,7 +44,10 @@ typedef struct fake_seen {
     size_t launches; /* kernels run, products among them */
     size_t products; /* of cuBLAS */
     size_t graph_launches;
-    size_t allocations;
+    size_t allocations; /* of memory, and one for each load */
+    size_t
+        loads; /* of a kernel, when it is first launched on a device; of cuBLAS, when a handle is first given a
+                           product of its kind: type, m, k, and n from one power of two (4096 the last) to the next */
     size_t bytes_to_device, bytes_to_host, bytes_on_device; /* copied */
     size_t synchronisations;
     size_t misuses; /* what CUDA may let pass and we must not do */

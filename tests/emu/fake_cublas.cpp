@@ -77,6 +77,15 @@ bool overlap(const Extent &x, const Extent &y, unsigned batch)
     return (uintptr_t)x.data < end(y) && (uintptr_t)y.data < end(x);
 }
 
+/* cuBLAS has kernels for small and for large products; where it goes from one to the next nobody says. */
+unsigned size_class(unsigned n)
+{
+    unsigned power = 0;
+    while (power < 12 && n >> (power + 1))
+        power++;
+    return power;
+}
+
 /* The combinations that carry may use; NULL-like: false. */
 bool operand_of(cudaDataType a, cudaDataType b, cudaDataType c,
                 cublasComputeType_t compute, int math_mode, Operand *operand)
@@ -212,6 +221,7 @@ cublasStatus_t cublasGemmStridedBatchedEx(
     if (queue->capture && !handle->workspace)
         return refuse(CUBLAS_STATUS_EXECUTION_FAILED,
                       "a product captured without a workspace of its own");
+    load_once(handle->loaded, {(unsigned)operand, um, uk, size_class(un)});
     Product p;
     p.m = um;
     p.n = un;

@@ -145,6 +145,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t *config, const void *ke
     auto launch = std::make_shared<KernelWork>(kernel, grid, *how, arguments);
     wrong = foreign_argument(*launch, current_device());
     if (wrong) return wrong;
+    load_once(s->loaded[current_device()], kernel);
     return enqueue_work(config->stream, std::move(launch));
 }
 

@@ -31,6 +31,7 @@ struct PerThread {
     uint64_t generation = 0;
     int device = 0;
     cudaError_t last = cudaSuccess;
+    cudaStreamCaptureMode capture_mode = cudaStreamCaptureModeGlobal;
 };
 
 PerThread &mine()
@@ -134,6 +135,11 @@ int current_device()
 void current_device_set(int device)
 {
     mine().device = device;
+}
+
+cudaStreamCaptureMode *capture_mode()
+{
+    return &mine().capture_mode;
 }
 
 unsigned draw(unsigned below)

@@ -8,6 +8,7 @@
 #include "calls.h"
 #include "fake_control.h"
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -116,6 +117,7 @@ struct cublasContext {
     cudaStream_t stream = nullptr;
     bool workspace = false; /* given since the stream was set */
     int math_mode = 0;
+    std::set<std::array<unsigned, 4>> loaded; /* kinds of products */
 };
 
 namespace fake
@@ -141,6 +143,7 @@ struct State {
     std::set<cublasContext *> products;
     std::vector<std::shared_ptr<Capture>> captures; /* under way */
     std::unordered_map<const void *, KernelLimits> limits[FAKE_DEVICES_MAX];
+    std::set<const void *> loaded[FAKE_DEVICES_MAX]; /* kernels */
     std::vector<const char *> names;
     std::string misuse, kernel_error;
     CUstream_st ordinary[FAKE_DEVICES_MAX]; /* NULL streams */
@@ -150,6 +153,9 @@ State *state();
 std::recursive_mutex &lock();
 int current_device();
 void current_device_set(int device);
+
+/* What the calling thread is held to while others capture. */
+cudaStreamCaptureMode *capture_mode();
 
 unsigned draw(unsigned below);
 
@@ -208,6 +214,14 @@ void memory_guard(const char *base, const Allocation &allocation); /* closes one
 const Allocation *find(const void *pointer, size_t bytes);
 
 cudaError_t sticky(); /* of the current device */
+
+/* Code is loaded when it is first used, into memory that is allocated then. */
+template <class Key> void load_once(std::set<Key> &loaded, const Key &key)
+{
+    if (!loaded.insert(key).second) return;
+    state()->seen.loads++;
+    state()->seen.allocations++;
+}
 
 } // namespace fake
 

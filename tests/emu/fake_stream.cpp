@@ -21,11 +21,20 @@ void order_with_null(CUstream_st *stream, bool is_null)
         if (other->blocking && other->device == stream->device) run_stream(other);
 }
 
-bool capturing_here()
+/* The legacy stream would wait for every blocking one, captured or not: it is closed to the thread that captures, and
+ * to all of them while one captures in global mode, which that ends. */
+cudaError_t null_during_capture()
 {
-    for (const auto &capture : state()->captures)
-        if (capture->thread == std::this_thread::get_id()) return true;
-    return false;
+    bool refused = false;
+    for (const auto &capture : state()->captures) {
+        bool mine = capture->thread == std::this_thread::get_id();
+        bool global = capture->mode == cudaStreamCaptureModeGlobal;
+        if (global) capture->wrong = cudaErrorStreamCaptureInvalidated;
+        refused = refused || mine || global;
+    }
+    return refused ? misuse(cudaErrorStreamCaptureImplicit,
+                            "the NULL stream during a capture")
+                   : cudaSuccess;
 }
 
 /* The wait of a stream for what a capture holds: it takes part from here on. */
@@ -91,8 +100,10 @@ cudaError_t enqueue(cudaStream_t handle, Operation operation)
                       "a stream of device %d used while device %d is current",
                       stream->device, current_device());
     bool is_null = stream == &s->ordinary[stream->device];
-    if (is_null && capturing_here())
-        return misuse(cudaErrorStreamCaptureImplicit, "the NULL stream during a capture");
+    if (is_null) {
+        cudaError_t wrong = null_during_capture();
+        if (wrong) return wrong;
+    }
     if (operation.wait && (stream->capture || operation.wait->capture)) {
         cudaError_t wrong = captured_wait(stream, *operation.wait);
         if (wrong) return wrong;
@@ -120,9 +131,10 @@ cudaError_t outside_capture(const char *name)
 {
     for (const auto &capture : state()->captures) {
         bool mine = capture->thread == std::this_thread::get_id();
-        if (capture->mode == cudaStreamCaptureModeRelaxed ||
-            (capture->mode == cudaStreamCaptureModeThreadLocal && !mine))
-            continue;
+        bool held = mine ? capture->mode != cudaStreamCaptureModeRelaxed
+                         : capture->mode == cudaStreamCaptureModeGlobal &&
+                               *capture_mode() == cudaStreamCaptureModeGlobal;
+        if (!held || *capture_mode() == cudaStreamCaptureModeRelaxed) continue;
         capture->wrong = cudaErrorStreamCaptureInvalidated;
         return misuse(cudaErrorStreamCaptureUnsupported, "%s during a capture", name);
     }
@@ -223,8 +235,10 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     if (!s) return no_stream();
     if (s->capture) s->capture->wrong = cudaErrorStreamCaptureInvalidated;
     NOT_CAPTURED();
+    bool is_null = s == &state()->ordinary[s->device];
+    if (cudaError_t wrong = is_null ? null_during_capture() : cudaSuccess) return wrong;
     state()->seen.synchronisations++;
-    if (!stream) order_with_null(s, true);
+    if (is_null) order_with_null(s, true);
     run_stream(s);
     if (!s->queue.empty())
         return misuse(cudaErrorUnknown, "a stream that waits for nothing that runs");

@@ -6,6 +6,7 @@
 #include <cuda_runtime_api.h>
 
 #include <set>
+#include <thread>
 
 namespace
 {
@@ -133,6 +134,50 @@ void not_in_a_capture()
     CHECK(!cudaFree(memory) && fake::seen().misuses == 0);
 }
 
+/* What another thread may do while this one captures: by the mode of the capture, and by what that thread said of
+ * itself. The legacy stream is closed to it whatever it says. */
+void beside_a_capture()
+{
+    const cudaStreamCaptureMode global = cudaStreamCaptureModeGlobal,
+                                local = cudaStreamCaptureModeThreadLocal,
+                                relaxed = cudaStreamCaptureModeRelaxed;
+    enum Act { ALLOCATES, LEGACY_WORK, LEGACY_WAIT };
+    static const struct {
+        cudaStreamCaptureMode capture, thread;
+        Act act;
+        cudaError_t answer;
+    } cases[] = {
+        {global, global, ALLOCATES, cudaErrorStreamCaptureUnsupported},
+        {global, local, ALLOCATES, cudaSuccess},
+        {global, relaxed, ALLOCATES, cudaSuccess},
+        {local, global, ALLOCATES, cudaSuccess},
+        {relaxed, global, ALLOCATES, cudaSuccess},
+        {global, global, LEGACY_WORK, cudaErrorStreamCaptureImplicit},
+        {global, local, LEGACY_WORK, cudaErrorStreamCaptureImplicit},
+        {global, relaxed, LEGACY_WAIT, cudaErrorStreamCaptureImplicit},
+        {local, global, LEGACY_WORK, cudaSuccess},
+        {local, global, LEGACY_WAIT, cudaSuccess},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        Rig rig(1);
+        rig.begin(cases[i].capture);
+        cudaError_t answer = cudaErrorUnknown;
+        std::thread([&] {
+            cudaStreamCaptureMode mode = cases[i].thread;
+            CHECK(!cudaThreadExchangeStreamCaptureMode(&mode) && mode == global);
+            void *memory = nullptr;
+            answer = cases[i].act == ALLOCATES     ? cudaMalloc(&memory, 64)
+                     : cases[i].act == LEGACY_WORK ? cudaMemset(rig.more, 0, bytes)
+                                                   : cudaStreamSynchronize(nullptr);
+            CHECK(!memory || !cudaFree(memory));
+        }).join();
+        check::report(answer == cases[i].answer, __FILE__, __LINE__,
+                      std::to_string(i).c_str());
+        CHECK((rig.end() == cudaSuccess) == (answer == cudaSuccess));
+        CHECK(fake::seen().misuses == (answer != cudaSuccess));
+    }
+}
+
 void forks_are_joined()
 {
     {
@@ -227,6 +272,7 @@ void update_in_place()
 int main()
 {
     not_in_a_capture();
+    beside_a_capture();
     forks_are_joined();
     any_order();
     update_in_place();

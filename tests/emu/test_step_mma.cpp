@@ -179,6 +179,7 @@ void refused()
         spoil(step);
         return cy_cuda_lstm_step_mma_launch(&step, nullptr) == cudaErrorInvalidValue;
     };
+    CHECK(cy_cuda_lstm_step_mma_prepare(CY_CUDA_F32) == cudaErrorInvalidValue);
     CHECK(refuses([](cy_cuda_lstm_step &s) { s.cell.h_type = CY_CUDA_F32; }));
     CHECK(refuses([](cy_cuda_lstm_step &s) { s.cell.units = 12; }));
     CHECK(refuses([](cy_cuda_lstm_step &s) { s.cell.step = 1; }));
@@ -194,6 +195,8 @@ void refused()
 
 int main()
 {
+    CHECK(!cy_cuda_lstm_step_mma_prepare(CY_CUDA_BF16));
+    CHECK(!cy_cuda_lstm_step_mma_prepare(CY_CUDA_F16));
     under_schedules({{"step, mma, z given", from_z_good},
                      {"step, mma, x given", from_x_good},
                      {"step, mma, the caller's x", from_port_good},
