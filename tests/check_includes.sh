@@ -2,6 +2,7 @@
 # Holds every #include of src, kernels, bench, examples and the outer tests against the arrow of dependency:
 #
 #   cli, bench, examples -> <carry/*.h> -> run -> backend.h -> graph -> base
+#                 batcher -> <carry/*.h>, base             (a caller of the runtime like any other)
 #                 cpu, cuda -> backend.h, graph, base, kernels     (never each other, never run)
 #                 import -> graph, base                            (only import.c names the importers)
 #                 kernels -> nothing of ours                       (graph may use kernels/activation.h, an enum)
@@ -22,6 +23,7 @@ rules() {
 ^src/backend\.h$       ^(src/(base|graph)/|include/carry/carry\.h$)
 ^src/backend\.c$       ^(src/(base|graph)/|src/backend\.h$|src/(cpu|cuda)/(cpu|cuda)\.h$|include/carry/carry\.h$)
 ^src/run/              ^(src/(base|graph|run)/|src/backend\.h$|include/carry/carry\.h$)
+^src/batcher/          ^(src/(base|batcher)/|include/carry/carry(_batcher)?\.h$)
 ^src/cpu/              ^(src/(base|graph|cpu)/|src/backend\.h$|kernels/[^/]*$|kernels/cpu/|include/carry/carry\.h$)
 ^src/cuda/             ^(src/(base|graph|cuda)/|src/backend\.h$|kernels/[^/]*$|kernels/cuda/|include/carry/carry\.h$)
 ^src/import/           ^(src/(base|graph|import)/|include/carry/carry(_import)?\.h$|kernels/activation\.h$)
@@ -122,8 +124,8 @@ self_test() {
     tree=$(mktemp -d "${TMPDIR:-/tmp}/carry-includes.XXXXXX")
     trap 'rm -rf "$tree"' EXIT
     local file line failed=0 count=0
-    mkdir -p "$tree"/{src/{base,graph,run,cpu,cuda,import,cli},kernels/{cpu,cuda},include/carry,bench,examples/{a,b},tests/{api,cli,cuda}}
-    for file in include/carry/carry.h include/carry/carry_import.h src/base/mem.h src/graph/graph.h src/backend.h \
+    mkdir -p "$tree"/{src/{base,batcher,graph,run,cpu,cuda,import,cli},kernels/{cpu,cuda},include/carry,bench,examples/{a,b},tests/{api,cli,cuda}}
+    for file in include/carry/carry.h include/carry/carry_import.h include/carry/carry_batcher.h src/base/mem.h src/graph/graph.h src/backend.h \
         src/run/model.h src/cpu/cpu.h src/cpu/cpu_threads.h src/cuda/cuda.h src/import/import.h src/import/keras.h \
         src/import/zip_file.h src/cli/args.h tests/api/support.h kernels/activation.h kernels/lstm.h kernels/cpu/table.h kernels/cuda/x.h \
         examples/b/b.h bench/timing.h; do
@@ -156,6 +158,8 @@ self_test() {
     expect fail src/backend.c '"cpu/cpu_threads.h"'
     expect pass src/run/a.c '"run/model.h"' '"backend.h"' '"graph/graph.h"' '"base/mem.h"'
     expect fail src/run/a.c '"cpu/cpu.h"'
+    expect pass src/batcher/a.c '"base/mem.h"' '<carry/carry_batcher.h>'
+    expect fail src/batcher/a.c '"run/model.h"'
     expect fail src/run/a.c '"kernels/lstm.h"'
     expect fail src/run/a.c '"import/import.h"'
     expect fail src/run/a.c '<zip.h>'

@@ -8,23 +8,24 @@ include=$(dirname "$0")/../include/carry
 failed=0
 
 # Names declared CARRY_API: comments and preprocessor lines away, one declaration a line.
-declared() {
-    sed -e 's|//.*||' "$1" | tr '\n' '\001' | sed -e 's|/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/||g' |
+declared() { # headers
+    sed -e 's|//.*||' "$@" | tr '\n' '\001' | sed -e 's|/\*[^*]*\*\+\([^/*][^*]*\*\+\)*/||g' |
         tr '\001' '\n' | grep -v '^ *#' | tr '\n' ' ' | tr ';{}' '\n' |
         sed -n 's/.*CARRY_API[^(]*[ *]\(carry_[a-z0-9_]*\) *(.*/\1/p' | sort
 }
 
-compare() { # what it is, the header, the names offered
-    local want have
-    want=$(declared "$2")
-    have=$(sort <<<"$3")
-    [ -n "$want" ] || { echo "$2 declares nothing"; failed=1; return; }
+compare() { # what it is, the names offered, its headers
+    local want have what=$1
+    have=$(sort <<<"$2")
+    shift 2
+    want=$(declared "$@")
+    [ -n "$want" ] || { echo "$* declare nothing"; failed=1; return; }
     if [ "$want" != "$have" ]; then
-        echo "$1 does not offer what $2 declares (< declared, > offered):"
+        echo "$what does not offer what $* declare (< declared, > offered):"
         diff <(echo "$want") <(echo "$have") || true
         failed=1
     else
-        echo "$1: $(echo "$want" | wc -l) functions, as declared"
+        echo "$what: $(echo "$want" | wc -l) functions, as declared"
     fi
 }
 
@@ -32,9 +33,10 @@ shared() { nm -D --defined-only "$1" | awk '!($2 == "A" && $3 ~ /^CARRY_/) {sub(
 static() { nm -g --defined-only "$1" 2>/dev/null | awk 'NF == 3 {print $3}'; }
 
 for name in carry carry_import; do
-    header=$include/$name.h
-    compare "lib$name.so" "$header" "$(shared "$libraries/lib$name.so")"
-    compare "lib$name.a" "$header" "$(static "$libraries/lib$name.a")"
+    headers=("$include/$name.h")
+    if [ $name = carry ]; then headers+=("$include/carry_batcher.h"); fi
+    compare "lib$name.so" "$(shared "$libraries/lib$name.so")" "${headers[@]}"
+    compare "lib$name.a" "$(static "$libraries/lib$name.a")" "${headers[@]}"
     soname=$(readelf -d "$libraries/lib$name.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
     if [ "$soname" != "lib$name.so.0" ]; then
         echo "lib$name.so has the SONAME '$soname', expected lib$name.so.0"

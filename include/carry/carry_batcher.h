@@ -142,13 +142,26 @@ CARRY_API carry_status carry_batcher_cancel_state(carry_batcher *batcher,
 /* Returns when everything submitted before is done. Not from on_done. Errors: E_ARGUMENT. */
 CARRY_API carry_status carry_batcher_drain(carry_batcher *batcher);
 
-/* Calls visit(user, session) on this thread between two calls of worker `worker`, to save, restore, fork, sweep or
- * look. States closed inside must have no requests queued, or these end with CARRY_E_STALE; states opened inside
- * may be submitted for. Returns what visit returns. Not from on_done. Errors: E_ARGUMENT. */
+/* Calls visit(user, session) on this thread between two calls of worker `worker`: to save, restore, read, fork,
+ * load or look. The batcher's states must not be closed inside (carry_batcher_state_close and carry_batcher_sweep do
+ * that); a state opened inside becomes the batcher's by carry_batcher_state_add. Returns what visit returns. Not
+ * from within a visit. Errors: E_ARGUMENT. */
 CARRY_API carry_status carry_batcher_visit(carry_batcher *batcher, size_t worker,
                                            carry_status (*visit)(void *user,
                                                                  carry_session *session),
                                            void *user);
+
+/* Lets requests be submitted for a state that was opened in a visit of worker `worker`. Errors: E_ARGUMENT (no such
+ * worker, or the state is the batcher's already), E_MEMORY. */
+CARRY_API carry_status carry_batcher_state_add(carry_batcher *batcher, size_t worker,
+                                               carry_state state);
+
+/* carry_session_sweep of every worker's session: closes idle states, but none that has requests queued. on_idle is
+ * called as in a visit; idle_calls counts the calls of the state's worker. *swept receives how many; may be NULL.
+ * Errors: as carry_session_sweep. */
+CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
+                                           const carry_sweep_options *options,
+                                           size_t *swept);
 
 /* The worker whose session has the state. Errors: E_ARGUMENT, E_STALE, E_FOREIGN. */
 CARRY_API carry_status carry_batcher_state_worker(carry_batcher *batcher,

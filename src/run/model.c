@@ -3,7 +3,7 @@
 
 #include "base/mem.h"
 #include "graph/graph_file.h"
-#include "run/sized.h"
+#include "base/sized.h"
 
 #include <errno.h>
 #include <fcntl.h>

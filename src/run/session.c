@@ -1,7 +1,8 @@
 #include "run/session.h"
 
+#include "base/cpu_limit.h"
 #include "base/mem.h"
-#include "run/sized.h"
+#include "base/sized.h"
 
 #include <string.h>
 

@@ -33,7 +33,4 @@ carry_status cy_session_mark(carry_session *session, carry_state state, cy_slot 
 /* Prepares the next version of a slot as a copy of the present one: change it, then cy_slot_commit. */
 carry_status cy_slot_begin(carry_session *session, cy_slot *slot, float **next);
 
-/* Threads this process may use: affinity and cgroup quota, at least 1. */
-uint32_t cy_cpu_limit(void);
-
 #endif

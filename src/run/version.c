@@ -1,6 +1,6 @@
 /* Codes, names and texts; what this build and this machine are. */
 #include "backend.h"
-#include "run/sized.h"
+#include "base/sized.h"
 
 #define TEXT2(x) #x
 #define TEXT(x)  TEXT2(x)

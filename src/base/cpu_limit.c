@@ -1,6 +1,6 @@
 /* How many threads this process may really use: its affinity mask, cut to the cgroup's quota. */
 #define _GNU_SOURCE
-#include "run/session.h"
+#include "base/cpu_limit.h"
 
 #include <sched.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "run/sized.h"
+#include "base/sized.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* Structs that cross the API state their size, so that old programs and new libraries understand each
  * other: what the caller's struct lacks is 0, what the library's lacks is left alone. */
-#ifndef CY_RUN_SIZED_H
-#define CY_RUN_SIZED_H
+#ifndef CY_BASE_SIZED_H
+#define CY_BASE_SIZED_H
 
 #include "base/status.h"
 

@@ -1,0 +1,185 @@
+/* What the files of the batcher share.
+ *
+ *   batcher.c   open, close, drain, statistics
+ *   queue.c     requests on their way: entries, the queue of each state, the heap of states with work
+ *   members.c   the batcher's states, found by their handles; open, close, add, sweep, visit
+ *   submit.c    submit, wait, cancel
+ *   worker.c    the threads: which requests a call takes, and what becomes of them
+ *   packing.c   their inputs into one packed array, the outputs back
+ *
+ * The batcher stands on carry.h alone: to the sessions it is a caller like any other.
+ *
+ * One lock guards everything but the sessions, the workers' arrays and what an entry in a call refers to. It is held for
+ * bookkeeping only: no copy of data, no call of a session or of the caller's is made under it. */
+#ifndef CY_BATCHER_BATCHER_H
+#define CY_BATCHER_BATCHER_H
+
+#include "base/status.h"
+#include "batcher/histogram.h"
+
+#include <carry/carry_batcher.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+typedef struct cy_entry cy_entry;
+typedef struct cy_member cy_member;
+typedef struct cy_worker cy_worker;
+
+/* A request on its way. */
+struct cy_entry {
+    carry_request
+        request; /* outputs: the entry's own array, one for each of the model's */
+    cy_member *member;
+    cy_entry *before,
+        *after;      /* in the queue of its state; after: in the list of free ones too */
+    uint64_t serial; /* of its ticket; moves on when the request is done */
+    uint64_t turn;   /* order among all; a cut request gets a new one */
+    uint64_t submitted_us, begun_us;
+    uint32_t done_steps, call_steps; /* advanced so far; in the present call */
+    carry_status status;             /* of the request, once it is finished */
+    uint8_t epoch;                   /* for drain */
+    bool begun, cancelled;
+    bool finished; /* out of the queue, being told */
+};
+
+/* One of the batcher's states. */
+struct cy_member {
+    carry_state state;
+    cy_worker *worker;
+    cy_entry *first, *last; /* queue, in the order of submission */
+    uint32_t entries;       /* accepted and not done, those being told included */
+    uint32_t place;         /* in the worker's heap, from 1; 0: not in it */
+    bool in_call, closing;
+};
+
+/* States by handle: open addressing, a power of two of places, at most half of them taken. */
+typedef struct cy_member_table {
+    cy_member **places;
+    size_t room, count;
+} cy_member_table;
+
+struct cy_worker {
+    carry_batcher *batcher;
+    carry_session *session;
+    pthread_t thread;
+    bool started;
+    uint64_t states; /* open in its session, as far as the batcher knows */
+
+    pthread_cond_t work; /* something to do, or the end */
+    pthread_cond_t session_free;
+    bool session_taken; /* a call or a visit is under way */
+    uint32_t visitors;  /* that wait for the session */
+    uint64_t visits;    /* that are over */
+
+    cy_member **
+        heap; /* [heap_room], states with work and no call in flight, the oldest head first */
+    uint32_t ready, heap_room;
+
+    /* of one call, [batch_rows] and packed [batch_rows * batch_steps][width] */
+    cy_entry **rows;
+    carry_state *states_of_rows;
+    uint64_t *offsets; /* [batch_rows + 1] */
+    uint8_t *reset;
+    carry_status *row_status;
+    float *input;
+    carry_array *outputs; /* [output_count], data: where the packed outputs go */
+    float **packed;       /* [output_count] */
+    void *arrays;         /* all of these, one block */
+    carry_status status;  /* of the whole call */
+    char sentence[256];
+};
+
+typedef struct cy_port {
+    size_t width;
+    bool has_time;
+} cy_port;
+
+#define CY_WAIT_BUCKETS 64
+
+struct carry_batcher {
+    carry_model *model;
+    size_t in_width, ids; /* ids: 0 if inputs are numbers */
+    bool whole_sequence;
+    cy_port *ports; /* [output_count] */
+    size_t output_count;
+    carry_batcher_options options; /* in force; session is NULL */
+
+    pthread_mutex_t lock;
+    pthread_cond_t room;  /* an entry became free */
+    pthread_cond_t quiet; /* requests are done: what drain and closing a state wait for */
+    uint32_t room_waiters, quiet_waiters;
+    struct {
+        pthread_cond_t done;
+        uint32_t waiters;
+    } bucket[CY_WAIT_BUCKETS]; /* of waits, by entry */
+
+    cy_entry *entries;   /* [queue_limit] */
+    carry_array *arrays; /* [queue_limit][output_count] */
+    cy_entry *free_entry;
+    cy_member_table members;
+    cy_worker *workers; /* [options.workers] */
+    uint64_t turns;
+    uint64_t outstanding[2]; /* accepted and not done, by epoch */
+    uint8_t epoch;
+    bool draining, closing;
+
+    uint64_t in_flight, submitted, done, failed, cancelled, rejected, calls, rows, steps;
+    uint64_t calls_of_rows[CARRY_BATCH_BUCKETS];
+    cy_histogram wait_us, run_us;
+};
+
+uint64_t cy_batcher_now_us(void);
+
+/* ---- queue.c: all under the lock ------------------------------------------------------------ */
+
+/* NULL when queue_limit of them are on their way. */
+cy_entry *cy_entry_take(carry_batcher *batcher);
+carry_ticket cy_entry_ticket(const carry_batcher *batcher, const cy_entry *entry);
+
+/* The entry of a ticket; *entry is NULL if its request is done. Errors: CARRY_E_ARGUMENT. */
+carry_status cy_entry_find(const carry_batcher *batcher, carry_ticket ticket,
+                           cy_entry **entry);
+
+/* Behind its state's last one; wakes the worker. */
+void cy_queue_append(cy_member *member, cy_entry *entry);
+
+/* Out of the queue of its state, wherever it stands; the caller finishes it. */
+void cy_queue_remove(cy_entry *entry);
+
+/* Removes what no call has taken and cancels the rest of what is in one. Returns the removed, linked by `after`;
+ * *count: how many of both. */
+cy_entry *cy_queue_cancel(cy_member *member, size_t *count);
+
+/* Puts a state with work and no call in flight where its head's turn belongs; the room is made by the state's opening. */
+void cy_ready_put(cy_member *member);
+cy_member *cy_ready_take(cy_worker *worker);
+
+/* ---- not under the lock --------------------------------------------------------------------- */
+
+/* Tells everyone, then gives the entries (linked by `after`) back. `sentence` is for those that failed; NULL: their
+ * code's general text. */
+void cy_entries_finish(carry_batcher *batcher, cy_entry *list, const char *sentence);
+
+/* The session is the caller's until it leaves. */
+void cy_worker_enter(cy_worker *worker);
+void cy_worker_leave(cy_worker *worker);
+
+carry_status cy_worker_start(cy_worker *worker);
+void cy_worker_join(cy_worker *worker);
+
+/* The arrays of a worker's calls. */
+carry_status cy_worker_arrays_open(cy_worker *worker);
+void cy_worker_arrays_close(cy_worker *worker);
+
+/* Runs the `count` rows in worker->rows: copies in, carry_run, copies out. Leaves worker->status, row_status and
+ * sentence. */
+void cy_worker_call(cy_worker *worker, uint32_t count);
+
+/* ---- members.c ------------------------------------------------------------------------------ */
+
+/* Under the lock. Errors: CARRY_E_ARGUMENT ({0}), CARRY_E_STALE. */
+carry_status cy_member_find(const carry_batcher *batcher, carry_state state,
+                            cy_member **member);
+void cy_members_close(carry_batcher *batcher);
+
+#endif

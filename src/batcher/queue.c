@@ -1,0 +1,214 @@
+/* Requests on their way. Each state has a queue of its own; the states that have work and no call in flight stand in
+ * their worker's heap by the turn of their first request, so the one that has waited longest is on top. */
+#include "base/sized.h"
+#include "batcher/batcher.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define INDEX_BITS 24
+
+cy_entry *cy_entry_take(carry_batcher *batcher)
+{
+    cy_entry *entry = batcher->free_entry;
+    if (!entry) return NULL;
+    batcher->free_entry = entry->after;
+    entry->before = entry->after = NULL;
+    entry->done_steps = entry->call_steps = 0;
+    entry->begun_us = 0;
+    entry->status = CARRY_OK;
+    entry->begun = entry->cancelled = entry->finished = false;
+    return entry;
+}
+
+carry_ticket cy_entry_ticket(const carry_batcher *batcher, const cy_entry *entry)
+{
+    return (carry_ticket){entry->serial << INDEX_BITS |
+                          (uint64_t)(entry - batcher->entries)};
+}
+
+carry_status cy_entry_find(const carry_batcher *batcher, carry_ticket ticket,
+                           cy_entry **entry)
+{
+    uint64_t index = ticket.id & ((1u << INDEX_BITS) - 1),
+             serial = ticket.id >> INDEX_BITS;
+    CY_CHECK(index < batcher->options.queue_limit && serial >= 1 &&
+                 serial <= batcher->entries[index].serial,
+             CARRY_E_ARGUMENT, "ticket %016llx was never given out by this batcher",
+             (unsigned long long)ticket.id);
+    *entry = serial == batcher->entries[index].serial ? &batcher->entries[index] : NULL;
+    return CARRY_OK;
+}
+
+/* ---- the heap of a worker ------------------------------------------------------------------- */
+
+static bool comes_before(const cy_member *a, const cy_member *b)
+{
+    return a->first->turn < b->first->turn;
+}
+
+static void set_place(cy_worker *worker, uint32_t place, cy_member *member)
+{
+    worker->heap[place - 1] = member;
+    member->place = place;
+}
+
+static void sift_up(cy_worker *worker, cy_member *member)
+{
+    uint32_t place = member->place;
+    while (place > 1 && comes_before(member, worker->heap[place / 2 - 1])) {
+        set_place(worker, place, worker->heap[place / 2 - 1]);
+        place /= 2;
+    }
+    set_place(worker, place, member);
+}
+
+static void sift_down(cy_worker *worker, cy_member *member)
+{
+    uint32_t place = member->place;
+    for (;;) {
+        uint32_t child = 2 * place;
+        if (child > worker->ready) break;
+        if (child < worker->ready &&
+            comes_before(worker->heap[child], worker->heap[child - 1]))
+            child++;
+        if (!comes_before(worker->heap[child - 1], member)) break;
+        set_place(worker, place, worker->heap[child - 1]);
+        place = child;
+    }
+    set_place(worker, place, member);
+}
+
+void cy_ready_put(cy_member *member)
+{
+    cy_worker *worker = member->worker;
+    set_place(worker, ++worker->ready, member);
+    sift_up(worker, member);
+}
+
+static void remove_ready(cy_member *member)
+{
+    cy_worker *worker = member->worker;
+    cy_member *last = worker->heap[--worker->ready];
+    if (last != member) {
+        set_place(worker, member->place, last);
+        sift_up(worker, last);
+        sift_down(worker, last);
+    }
+    member->place = 0;
+}
+
+cy_member *cy_ready_take(cy_worker *worker)
+{
+    cy_member *member = worker->heap[0];
+    remove_ready(member);
+    return member;
+}
+
+/* ---- the queue of a state ------------------------------------------------------------------- */
+
+void cy_queue_append(cy_member *member, cy_entry *entry)
+{
+    cy_worker *worker = member->worker;
+    entry->member = member;
+    entry->before = member->last;
+    *(member->last ? &member->last->after : &member->first) = entry;
+    member->last = entry;
+    member->entries++;
+    if (member->first == entry && !member->in_call) cy_ready_put(member);
+    pthread_cond_signal(&worker->work);
+}
+
+void cy_queue_remove(cy_entry *entry)
+{
+    cy_member *member = entry->member;
+    bool in_heap = member->place != 0;
+    if (in_heap && member->first == entry) remove_ready(member);
+    *(entry->before ? &entry->before->after : &member->first) = entry->after;
+    *(entry->after ? &entry->after->before : &member->last) = entry->before;
+    entry->before = entry->after = NULL;
+    entry->finished = true;
+    if (in_heap && member->place == 0 && member->first) cy_ready_put(member);
+}
+
+cy_entry *cy_queue_cancel(cy_member *member, size_t *count)
+{
+    cy_entry *list = NULL, **end = &list;
+    *count = 0;
+    for (cy_entry *entry = member->first, *after; entry; entry = after) {
+        after = entry->after;
+        ++*count;
+        if (member->in_call && entry == member->first) {
+            entry->cancelled = true;
+            continue;
+        }
+        cy_queue_remove(entry);
+        entry->status = CARRY_E_CANCELLED;
+        *end = entry;
+        end = &entry->after;
+    }
+    return list;
+}
+
+/* ---- the end of a request ------------------------------------------------------------------- */
+
+static void tell(const cy_entry *entry, const char *sentence, uint64_t now_us)
+{
+    const carry_request *request = &entry->request;
+    carry_result result = {.size = sizeof result,
+                           .status = entry->status,
+                           .steps = entry->done_steps,
+                           .wait_us = (entry->begun ? entry->begun_us : now_us) -
+                                      entry->submitted_us,
+                           .run_us = entry->begun ? now_us - entry->begun_us : 0};
+    if (entry->status == CARRY_E_CANCELLED)
+        snprintf(result.sentence, sizeof result.sentence,
+                 "cancelled after %u of %u steps", entry->done_steps, request->steps);
+    else if (entry->status != CARRY_OK)
+        snprintf(result.sentence, sizeof result.sentence, "%s",
+                 sentence ? sentence : carry_status_text(entry->status));
+    /* its size was checked when it was submitted */
+    if (request->result) cy_sized_write(request->result, &result, sizeof result, "");
+    if (request->on_done)
+        request->on_done(request->user, request->result ? request->result : &result);
+    if (request->event_fd > 0) {
+        uint64_t one = 1;
+        ssize_t written = write(request->event_fd, &one, sizeof one);
+        (void)written; /* full, or not an eventfd: the caller's affair */
+    }
+}
+
+static void give_back(carry_batcher *batcher, cy_entry *entry, uint64_t now_us)
+{
+    uint64_t begun_us = entry->begun ? entry->begun_us : now_us;
+    batcher->done++;
+    if (entry->status == CARRY_E_CANCELLED) batcher->cancelled++;
+    else if (entry->status != CARRY_OK) batcher->failed++;
+    cy_histogram_add(&batcher->wait_us, begun_us - entry->submitted_us);
+    if (entry->begun) cy_histogram_add(&batcher->run_us, now_us - begun_us);
+    batcher->outstanding[entry->epoch]--;
+    entry->member->entries--;
+    entry->serial++;
+    entry->after = batcher->free_entry;
+    batcher->free_entry = entry;
+    size_t bucket = (size_t)(entry - batcher->entries) % CY_WAIT_BUCKETS;
+    if (batcher->bucket[bucket].waiters)
+        pthread_cond_broadcast(&batcher->bucket[bucket].done);
+}
+
+void cy_entries_finish(carry_batcher *batcher, cy_entry *list, const char *sentence)
+{
+    if (!list) return;
+    uint64_t now_us = cy_batcher_now_us();
+    for (cy_entry *entry = list; entry; entry = entry->after)
+        tell(entry, sentence, now_us);
+    pthread_mutex_lock(&batcher->lock);
+    while (list) {
+        cy_entry *entry = list;
+        list = entry->after;
+        give_back(batcher, entry, now_us);
+    }
+    if (batcher->room_waiters) pthread_cond_broadcast(&batcher->room);
+    if (batcher->quiet_waiters) pthread_cond_broadcast(&batcher->quiet);
+    pthread_mutex_unlock(&batcher->lock);
+}
