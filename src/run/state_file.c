@@ -152,6 +152,9 @@ static carry_status check_metadata(const wanted *w, const cy_safetensors *file)
     CY_CHECK(!version || strcmp(version, FILE_VERSION) == 0, CARRY_E_UNSUPPORTED,
              "the saved state has version '%s', this carry reads version " FILE_VERSION,
              version);
+    CY_CHECK(!kind || cy_safetensors_metadata(file, "carry.checksum"), CARRY_E_FORMAT,
+             "the saved state has no carry.checksum, which every state that carry saves "
+             "has: it is damaged");
     CY_TRY(cy_safetensors_verify(file));
     const char *fingerprint = cy_safetensors_metadata(file, "carry.fingerprint");
     if (!fingerprint || strcmp(fingerprint, w->graph->fingerprint) == 0) return CARRY_OK;
