@@ -225,7 +225,7 @@ void mistakes_named()
     named(cudaMemcpy(host, device, 64, cudaMemcpyHostToDevice), "against its direction");
     named(cudaMemcpy(device, pinned, 64, cudaMemcpyDeviceToDevice),
           "against its direction");
-    named(cudaMemsetAsync(pinned, 0, 64, nullptr), "outside device memory");
+    named(cudaMemsetAsync(host, 0, 64, nullptr), "outside of what a device reaches");
     named(cudaFree(pinned), "not allocated so");
     named(cudaFree(host), "not allocated so");
     named(cudaStreamSynchronize((cudaStream_t)host), "does not exist");
