@@ -6,7 +6,7 @@
  *     cy_cuda_lstm_begin    h of every row before a chunk, from where its state lies
  *     cy_cuda_lstm_cell     all of an LSTM step behind the products
  *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included; _mma: on tensor cores
- *     cy_cuda_dense_output  bias, activation, and the way to the caller's rows
+ *     cy_cuda_dense_output  bias and activation of a product
  *     cy_cuda_scatter       values of a chunk, or after the last one, to the caller's rows
  *
  * All pointers are device memory unless a comment says otherwise; the structs themselves are copied at
@@ -83,7 +83,7 @@ typedef struct cy_cuda_gather {
 cudaError_t cy_cuda_gather_launch(const cy_cuda_gather *gather, cudaStream_t cuda_stream);
 
 /* out(step, row) = table[id], zeros where the row rests (its id is not read), NaN where the id is outside
- * the table, which is also counted in *bad_ids. backwards as in gather. */
+ * the table, which is also counted in *bad_ids. */
 typedef struct cy_cuda_embedding {
     const cy_cuda_row *rows;  /* [row_count] */
     const cy_cuda_port *port; /* the ids, int */
@@ -91,7 +91,6 @@ typedef struct cy_cuda_embedding {
     void *out;                /* [step_count][row_count][width] of out_type */
     unsigned *bad_ids;        /* NULL: not counted */
     unsigned id_count, width, step_count, row_count;
-    unsigned backwards; /* 0 or 1 */
     cy_cuda_type out_type;
 } cy_cuda_embedding;
 
@@ -200,13 +199,11 @@ cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *step,
 
 /* ---- outputs --------------------------------------------------------------------------------- */
 
-/* out(step, row) = activation(z + bias), zeros where the row rests. */
+/* z(step, row) = activation(z + bias), zeros where the row rests. */
 typedef struct cy_cuda_dense_output {
-    const cy_cuda_row *rows; /* [row_count] */
-    const float *z;          /* [step_count][row_count][width] */
+    const cy_cuda_row *rows; /* [row_count]; NULL: no row rests */
+    float *z;                /* [step_count][row_count][width] */
     const float *bias;       /* [width]; NULL: none */
-    float *out; /* [step_count][row_count][width], may be z; NULL: port only */
-    const cy_cuda_port *port; /* the caller's array; NULL: out only */
     unsigned step_count, row_count, width;
     cy_activation activation;
 } cy_cuda_dense_output;

@@ -9,15 +9,10 @@ static unsigned rows_alive(const cy_run *run, unsigned most, size_t step)
     return most;
 }
 
-/* Chunks go as far as the longest row; over all of T where zeros behind it are for the device to write. */
+/* Chunks go as far as the longest row. The zeros behind it are written at the end. */
 static size_t steps_of(const cy_cuda_call *call)
 {
-    const cy_run *run = call->run;
-    size_t longest = run->rows[0].steps;
-    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++)
-        if (run->outputs[o].data && run->outputs[o].all_steps &&
-            run->outputs[o].place != CARRY_HOST)
-            return run->max_steps;
+    size_t longest = call->run->rows[0].steps;
     return longest > 0 ? longest : 1;
 }
 

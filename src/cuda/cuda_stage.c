@@ -314,9 +314,32 @@ carry_status cy_cuda_stage_finish(const cy_cuda_call *call, const cy_cuda_span *
     return CARRY_OK;
 }
 
+/* Zeros from the last chunk's end on, in an array that the device reaches; for all types they are zero bytes. */
+static carry_status clear_rest(const cy_cuda_call *call, uint32_t o)
+{
+    const cy_run *run = call->run;
+    const cy_run_output *output = &run->outputs[o];
+    size_t step_bytes = width_of(call, o) * dtype_bytes(output->dtype);
+    size_t pitch = run->max_steps * step_bytes;
+    size_t rest = pitch - call->total_steps * step_bytes;
+    unsigned char *to = (unsigned char *)output->data + run->first_row * pitch +
+                        call->total_steps * step_bytes;
+    size_t at_once = pitch <= MOST_PITCH ? run->row_count : 1;
+    for (size_t row = 0; rest > 0 && row < run->row_count; row += at_once)
+        CY_CUDA_TRY(cudaMemset2DAsync(to + row * pitch, at_once > 1 ? pitch : rest, 0,
+                                      rest, at_once, call->session->cuda_stream),
+                    "clearing the steps behind the last");
+    return CARRY_OK;
+}
+
 carry_status cy_cuda_stage_end(const cy_cuda_call *call)
 {
     static const cy_cuda_span none = {0};
+    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++) {
+        const cy_run_output *output = &call->run->outputs[o];
+        if (output->data && output->all_steps && output->place != CARRY_HOST)
+            CY_TRY(clear_rest(call, o));
+    }
     return copy_outputs(call, &none, false, call->session->cuda_stream,
                         &call->session->at_end);
 }

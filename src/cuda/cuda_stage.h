@@ -32,7 +32,7 @@ carry_status cy_cuda_stage_out(const cy_cuda_call *call, const cy_cuda_span *spa
 carry_status cy_cuda_stage_finish(const cy_cuda_call *call, const cy_cuda_span *span);
 
 /* The same for outputs of the whole call: stage_end after the last chunk, finish_end when cuda_stream was waited
- * for. finish_end also writes the zeros behind the last chunk. */
+ * for. Both write the zeros behind the last chunk: into arrays that the device reaches, and into the host's. */
 carry_status cy_cuda_stage_end(const cy_cuda_call *call);
 void cy_cuda_stage_finish_end(const cy_cuda_call *call);
 

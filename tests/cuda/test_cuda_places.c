@@ -368,6 +368,56 @@ Test(cuda_places, a_call_of_several_chunks)
     rig_close(&cpu);
 }
 
+/* Where all rows end early nothing is computed behind them: one chunk of three, and zeros in the caller's array. */
+Test(cuda_places, steps_that_no_row_has_are_only_cleared)
+{
+    enum { ROWS = 3, STEPS = 520, UNITS = 3, MOST = ROWS * STEPS * UNITS };
+    static const uint32_t steps[] = {5, 0, 7}, none[] = {0, 0, 0};
+    static const carry_dtype dtypes[] = {CARRY_F32, CARRY_F32, CARRY_F32, CARRY_BF16};
+    const model_spec spec = {.features = 2, .layers = {LSTM_LAYER(UNITS, SEQUENCES)}};
+    for (int kind = 0; kind < 8; kind++) {
+        const bool asynchronous = kind % 2;
+        const carry_place place = kind / 2 < 3 ? (carry_place)(kind / 2) : CARRY_DEVICE;
+        if (asynchronous && place == CARRY_HOST) continue;
+        fake_reset(&gpu, (uint64_t)kind + 1);
+        rig r = rig_on("cuda", &spec, NULL);
+        float *x = random_input(&r, ROWS, STEPS, 5);
+        buffer in = buffer_open(place, CARRY_F32, ROWS * STEPS * 2);
+        buffer out = buffer_open(place, dtypes[kind / 2], MOST);
+        buffer_write(&in, x);
+        for (int all_rest = 0; all_rest < 2; all_rest++) {
+            const uint32_t *of_rows = all_rest ? none : steps;
+            float ones[MOST];
+            for (int i = 0; i < MOST; i++)
+                ones[i] = 1;
+            buffer_write(&out, ones);
+            carry_session_info before = info_of(r.session);
+            OK(run_wide(r.session,
+                        &(wide_call){.rows = ROWS,
+                                     .max_steps = STEPS,
+                                     .steps = of_rows,
+                                     .x = &in,
+                                     .y = &out,
+                                     .outputs = 1,
+                                     .flags = asynchronous ? CARRY_ASYNC : 0}));
+            OK(carry_session_wait(r.session));
+            cr_assert_eq(info_of(r.session).plain_chunks, before.plain_chunks + 1);
+            float *y = buffer_read(&out);
+            for (size_t i = 0; i < MOST; i++) {
+                bool rests = i / UNITS % STEPS >= of_rows[i / UNITS / STEPS];
+                cr_assert(rests ? y[i] == 0 : y[i] != 0 && y[i] != 1,
+                          "kind %d, element %zu: %g", kind, i, (double)y[i]);
+            }
+            free(y);
+        }
+        buffer_close(&in);
+        buffer_close(&out);
+        free(x);
+        rig_close(&r);
+        no_misuse();
+    }
+}
+
 /* ---- halves --------------------------------------------------------------------------------- */
 
 Test(cuda_places, halves_are_the_floats_rounded)
