@@ -51,18 +51,33 @@ typedef struct cy_cuda_row {
     unsigned
         steps; /* it still has, counted from the chunk's first; 0: it rests in this chunk, and
                           nothing of it is read or written */
-    unsigned index; /* its place in the caller's arrays */
+    unsigned
+        index; /* its place in the caller's arrays, if they have a place for every row alike */
     unsigned flags;
-    unsigned unused; /* so that the size is a multiple of 8 by itself */
+    /* Packed arrays, where rows have as much room as they need: */
+    unsigned
+        room; /* steps that it has a place for in arrays of outputs, counted as steps is, >= steps */
+    size_t first; /* where it begins, in steps: in the caller's arrays ... */
+    unsigned staged_in,
+        staged_out; /* ... in the staging buffers of the input, of outputs */
 } cy_cuda_row;
 
+/* Which of a row's numbers says where it begins in an array. */
+typedef enum cy_cuda_by {
+    CY_CUDA_BY_INDEX, /* every row has room for all steps; what follows is for packed arrays */
+    CY_CUDA_BY_FIRST,
+    CY_CUDA_BY_STAGED_IN,
+    CY_CUDA_BY_STAGED_OUT
+} cy_cuda_by;
+
 /* One array of the caller's, or the staging buffer that stands for it, from the chunk's first step on:
- * (step, row) at element  index * row_stride + step * step_stride  of data. Ids are int, whatever type says. */
+ * (step, row) at element  begin * row_stride + step * step_stride  of data, with the begin that `by` names. Of a packed
+ * array both strides are the width. Ids are int, whatever type says. */
 typedef struct cy_cuda_port {
     void *data;
     size_t row_stride, step_stride; /* in elements */
     cy_cuda_type type;
-    unsigned unused;
+    cy_cuda_by by;
 } cy_cuda_port;
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
@@ -180,7 +195,7 @@ typedef struct cy_cuda_lstm_step {
     const cy_cuda_port *x_port; /* the caller's array, rounded to h_type; goes before x */
     const void *kernel;         /* [features][units][4] of h_type */
     const cy_cuda_port *
-        y_port; /* also leaves h there, at this step, zeros for rows that rest; NULL: not */
+        y_port; /* also leaves h there, at this step, as scatter's EVERY_STEP does; NULL: not */
     unsigned features; /* 0 with z */
     unsigned
         y_rounded; /* 1: y_port gets h as cell.h holds it; 0: as it was before it was rounded to h_type */
@@ -212,7 +227,8 @@ cudaError_t cy_cuda_dense_output_launch(const cy_cuda_dense_output *dense,
                                         cudaStream_t cuda_stream);
 
 typedef enum cy_cuda_which {
-    CY_CUDA_EVERY_STEP, /* port(step, row) = in(step, row), zeros where the row rests */
+    CY_CUDA_EVERY_STEP, /* port(step, row) = in(step, row), zeros where the row rests; nothing of a packed row
+                           beyond its room */
     CY_CUDA_LAST_STEP, /* port(0, row) = in(row.steps - 1, row) of rows that end in this chunk; zeros for rows
                            that never had a step (steps 0 and not CONTINUES); other rows untouched */
     CY_CUDA_AFTER /* in is [row][width], after the last chunk: port(0, row) = in(row) of rows that ran (CONTINUES,

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(THREADS) embedding(cy_cuda_embedding e)
     float fill = 0;
     if (step < row.steps) {
         const cy_cuda_port port = *e.port;
-        int id = static_cast<const int *>(port.data)[cy::in_port(port, row.index, step)];
+        int id = static_cast<const int *>(port.data)[cy::in_port(port, row, step)];
         if (id >= 0 && (unsigned)id < e.id_count) {
             const float *vector = e.table + (size_t)id * e.width;
             for (unsigned i = lane; i < e.width; i += 32)

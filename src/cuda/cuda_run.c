@@ -46,6 +46,7 @@ static void plan_span(const cy_cuda_call *call, cy_cuda_span *span,
         chunk->steps = call->run->rows[0].steps;
     else chunk->steps = cy_cuda_plan_steps(s->row_steps, chunk->all_rows, left);
     span->block_rows = *graph ? (*graph)->shape.rows : chunk->all_rows;
+    cy_cuda_stage_measure(call, span);
     bool first = span->first_step == 0, last = chunk->steps >= left;
     chunk->part = !last   ? CY_CUDA_PART_MIDDLE
                   : first ? CY_CUDA_PART_ONLY
@@ -126,6 +127,8 @@ static carry_status run_chunks(const cy_cuda_call *call)
 carry_status cy_cuda_run(cy_cuda_session *session, const cy_run *run)
 {
     cy_cuda_call call = {.session = session, .run = run};
+    for (uint32_t r = 0; r < run->row_count; r++)
+        session->caller_order[run->rows[r].index - run->first_row] = r;
     call.ran_rows = rows_alive(run, run->row_count, 0);
     call.total_steps = steps_of(&call);
     cy_cuda_span span = {0};

@@ -79,8 +79,9 @@ cudaError_t backend_run(Backend *b, const float *table, const int *ids,
     if ((e = cudaMemcpyAsync(b->rows, rows, ROWS * sizeof(cy_cuda_row),
                              cudaMemcpyHostToDevice, b->transfer)))
         return e;
-    const cy_cuda_port ports[] = {{b->ids, STEPS, 1, CY_CUDA_F32, 0},
-                                  {b->result, STEPS * WIDTH, WIDTH, CY_CUDA_F32, 0}};
+    const cy_cuda_port ports[] = {
+        {b->ids, STEPS, 1, CY_CUDA_F32, CY_CUDA_BY_INDEX},
+        {b->result, STEPS * WIDTH, WIDTH, CY_CUDA_F32, CY_CUDA_BY_INDEX}};
     if ((e = cudaMemcpyAsync(b->ports, ports, sizeof ports, cudaMemcpyHostToDevice,
                              b->transfer)))
         return e;
@@ -283,7 +284,7 @@ void graphs_replay()
         CHECK(!cudaHostAlloc((void **)&in, 16, 0) &&
               !cudaHostAlloc((void **)&out, 16, 0));
         CHECK(!cudaMalloc((void **)&device, 16));
-        cy_cuda_row one = {nullptr, nullptr, 1, 0, 0, 0}, *rows = nullptr;
+        cy_cuda_row one = {nullptr, nullptr, 1, 0, 0, 0, 0, 0, 0}, *rows = nullptr;
         CHECK(!cudaMalloc((void **)&rows, sizeof one) &&
               !cudaMemcpy(rows, &one, sizeof one, cudaMemcpyHostToDevice));
         for (int i = 0; i < 4; i++)

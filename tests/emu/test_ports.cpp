@@ -76,7 +76,7 @@ bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted)
     std::vector<int> ids = {0,   5,   -1,  far, far, /* row 2 */
                             far, far, far, far, far, /* row 1 */
                             2,   far, far};          /* row 0 */
-    cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, 0};
+    cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, CY_CUDA_BY_INDEX};
     Numbers out(type, 3 * row_count * width);
     unsigned bad = 0;
     cy_cuda_embedding embedding = {};
