@@ -112,7 +112,7 @@ def check(expectations, folder):
         paths = glob.glob(os.path.join(folder, f"{name}.*.cubin"))
         if not paths:
             failures.append(f"{where}: no cubins of {name} in {folder}")
-        there = [p for p in paths if architecture_matches(architectures, int(p.split(".")[-2]))]
+        there = [p for p in paths if architecture_matches(architectures, int(p.split(".")[-2].rstrip("a")))]
         for path in sorted(there):
             if path not in counted:
                 counted[path] = count(path)

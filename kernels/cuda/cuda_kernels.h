@@ -6,7 +6,7 @@
  *     cy_cuda_lstm_begin    h of every row before a chunk, from where its state lies
  *     cy_cuda_lstm_cell     all of an LSTM step behind the products
  *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included; _mma: on tensor cores
- *     cy_cuda_dense_output  bias, activation, and the way to the caller's rows
+ *     cy_cuda_dense_output  bias and activation of a product
  *     cy_cuda_scatter       values of a chunk, or after the last one, to the caller's rows
  *
  * All pointers are device memory unless a comment says otherwise; the structs themselves are copied at
@@ -51,18 +51,33 @@ typedef struct cy_cuda_row {
     unsigned
         steps; /* it still has, counted from the chunk's first; 0: it rests in this chunk, and
                           nothing of it is read or written */
-    unsigned index; /* its place in the caller's arrays */
+    unsigned
+        index; /* its place in the caller's arrays, if they have a place for every row alike */
     unsigned flags;
-    unsigned unused; /* so that the size is a multiple of 8 by itself */
+    /* Packed arrays, where rows have as much room as they need: */
+    unsigned
+        room; /* steps that it has a place for in arrays of outputs, counted as steps is, >= steps */
+    size_t first; /* where it begins, in steps: in the caller's arrays ... */
+    unsigned staged_in,
+        staged_out; /* ... in the staging buffers of the input, of outputs */
 } cy_cuda_row;
 
+/* Which of a row's numbers says where it begins in an array. */
+typedef enum cy_cuda_by {
+    CY_CUDA_BY_INDEX, /* every row has room for all steps; what follows is for packed arrays */
+    CY_CUDA_BY_FIRST,
+    CY_CUDA_BY_STAGED_IN,
+    CY_CUDA_BY_STAGED_OUT
+} cy_cuda_by;
+
 /* One array of the caller's, or the staging buffer that stands for it, from the chunk's first step on:
- * (step, row) at element  index * row_stride + step * step_stride  of data. Ids are int, whatever type says. */
+ * (step, row) at element  begin * row_stride + step * step_stride  of data, with the begin that `by` names. Of a packed
+ * array both strides are the width. Ids are int, whatever type says. */
 typedef struct cy_cuda_port {
     void *data;
     size_t row_stride, step_stride; /* in elements */
     cy_cuda_type type;
-    unsigned unused;
+    cy_cuda_by by;
 } cy_cuda_port;
 
 /* ---- inputs ---------------------------------------------------------------------------------- */
@@ -83,7 +98,7 @@ typedef struct cy_cuda_gather {
 cudaError_t cy_cuda_gather_launch(const cy_cuda_gather *gather, cudaStream_t cuda_stream);
 
 /* out(step, row) = table[id], zeros where the row rests (its id is not read), NaN where the id is outside
- * the table, which is also counted in *bad_ids. backwards as in gather. */
+ * the table, which is also counted in *bad_ids. */
 typedef struct cy_cuda_embedding {
     const cy_cuda_row *rows;  /* [row_count] */
     const cy_cuda_port *port; /* the ids, int */
@@ -91,7 +106,6 @@ typedef struct cy_cuda_embedding {
     void *out;                /* [step_count][row_count][width] of out_type */
     unsigned *bad_ids;        /* NULL: not counted */
     unsigned id_count, width, step_count, row_count;
-    unsigned backwards; /* 0 or 1 */
     cy_cuda_type out_type;
 } cy_cuda_embedding;
 
@@ -181,7 +195,7 @@ typedef struct cy_cuda_lstm_step {
     const cy_cuda_port *x_port; /* the caller's array, rounded to h_type; goes before x */
     const void *kernel;         /* [features][units][4] of h_type */
     const cy_cuda_port *
-        y_port; /* also leaves h there, at this step, zeros for rows that rest; NULL: not */
+        y_port; /* also leaves h there, at this step, as scatter's EVERY_STEP does; NULL: not */
     unsigned features; /* 0 with z */
     unsigned
         y_rounded; /* 1: y_port gets h as cell.h holds it; 0: as it was before it was rounded to h_type */
@@ -200,13 +214,11 @@ cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *step,
 
 /* ---- outputs --------------------------------------------------------------------------------- */
 
-/* out(step, row) = activation(z + bias), zeros where the row rests. */
+/* z(step, row) = activation(z + bias), zeros where the row rests. */
 typedef struct cy_cuda_dense_output {
-    const cy_cuda_row *rows; /* [row_count] */
-    const float *z;          /* [step_count][row_count][width] */
+    const cy_cuda_row *rows; /* [row_count]; NULL: no row rests */
+    float *z;                /* [step_count][row_count][width] */
     const float *bias;       /* [width]; NULL: none */
-    float *out; /* [step_count][row_count][width], may be z; NULL: port only */
-    const cy_cuda_port *port; /* the caller's array; NULL: out only */
     unsigned step_count, row_count, width;
     cy_activation activation;
 } cy_cuda_dense_output;
@@ -215,7 +227,8 @@ cudaError_t cy_cuda_dense_output_launch(const cy_cuda_dense_output *dense,
                                         cudaStream_t cuda_stream);
 
 typedef enum cy_cuda_which {
-    CY_CUDA_EVERY_STEP, /* port(step, row) = in(step, row), zeros where the row rests */
+    CY_CUDA_EVERY_STEP, /* port(step, row) = in(step, row), zeros where the row rests; nothing of a packed row
+                           beyond its room */
     CY_CUDA_LAST_STEP, /* port(0, row) = in(row.steps - 1, row) of rows that end in this chunk; zeros for rows
                            that never had a step (steps 0 and not CONTINUES); other rows untouched */
     CY_CUDA_AFTER /* in is [row][width], after the last chunk: port(0, row) = in(row) of rows that ran (CONTINUES,

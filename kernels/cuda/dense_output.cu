@@ -1,8 +1,7 @@
-/* What follows a dense product: out(step, row) = activation(z + bias), and on to the caller's array.
+/* What follows a dense product, in place: z(step, row) = activation(z + bias).
  *
- * Layout: z is [step][row][width], as the product leaves it; out likewise, or z itself; the port is the caller's,
- * row by row in the caller's order, with any strides, of any type. A row that rests at a step gets
- * zeros, whatever z holds.
+ * Layout: z is [step][row][width], as the product leaves it. A row that rests at a step gets zeros, whatever z
+ * holds.
  *
  * Why this shape: one thread an element, flat, is bound by memory at any width; an activation that spans
  * the row (softmax, log_softmax) takes a block of 128 threads a row, which keeps the row's two sums
@@ -23,36 +22,11 @@ namespace
 
 enum { THREADS = 128 };
 
-/* Both places of a position's output, and whether its row rests. */
-struct place {
-    float *out;
-    void *data;
-    size_t in_data;
-    cy_cuda_type type;
-    bool rests;
-
-    __device__ __forceinline__ void put(unsigned column, float value) const
-    {
-        if (out) out[column] = value;
-        if (data) cy::store(type, data, in_data + column, value);
-    }
-};
-
-__device__ __forceinline__ place find(const cy_cuda_dense_output &dense,
+__device__ __forceinline__ bool rests(const cy_cuda_dense_output &dense,
                                       unsigned position)
 {
     unsigned step = position / dense.row_count, r = position - step * dense.row_count;
-    cy_cuda_row row = {};
-    if (dense.rows) row = dense.rows[r];
-    place at = {nullptr, nullptr, 0, CY_CUDA_F32, dense.rows && step >= row.steps};
-    if (dense.out) at.out = dense.out + (size_t)position * dense.width;
-    if (dense.port && !(row.flags & CY_CUDA_ROW_ABSENT)) {
-        const cy_cuda_port port = *dense.port;
-        at.data = port.data;
-        at.in_data = cy::in_port(port, row.index, step);
-        at.type = port.type;
-    }
-    return at;
+    return dense.rows && step >= dense.rows[r].steps;
 }
 
 __global__ void __launch_bounds__(THREADS) dense_output(cy_cuda_dense_output dense)
@@ -60,30 +34,29 @@ __global__ void __launch_bounds__(THREADS) dense_output(cy_cuda_dense_output den
     unsigned flat = blockIdx.x * THREADS + threadIdx.x;
     unsigned position = flat / dense.width, column = flat - position * dense.width;
     if (position >= dense.step_count * dense.row_count) return;
-    place at = find(dense, position);
     float value = 0;
-    if (!at.rests) {
+    if (!rests(dense, position)) {
         value = dense.z[flat];
         if (dense.bias) value += dense.bias[column];
         value = cy::activate(dense.activation, value);
     }
-    at.put(column, value);
+    dense.z[flat] = value;
 }
 
 __global__ void __launch_bounds__(THREADS) dense_output_rows(cy_cuda_dense_output dense)
 {
     unsigned position = blockIdx.x;
-    place at = find(dense, position);
-    if (at.rests) {
+    float *z = dense.z + (size_t)position * dense.width;
+    const float *bias = dense.bias;
+    if (rests(dense, position)) {
         for (unsigned column = threadIdx.x; column < dense.width; column += THREADS)
-            at.put(column, 0);
+            z[column] = 0;
         return;
     }
-    const float *z = dense.z + (size_t)position * dense.width, *bias = dense.bias;
     cy::activate_row(
         dense.activation, dense.width,
         [=](unsigned column) { return bias ? z[column] + bias[column] : z[column]; },
-        [=](unsigned column, float value) { at.put(column, value); });
+        [=](unsigned column, float value) { z[column] = value; });
 }
 
 } // namespace

@@ -35,8 +35,7 @@ __global__ void __launch_bounds__(THREADS) gather_steps(cy_cuda_gather gather)
         unsigned from = cy::turned(gather.backwards, row, step);
         if (gather.port) {
             const cy_cuda_port port = *gather.port;
-            value = cy::load(port.type, port.data,
-                             cy::in_port(port, row.index, from) + column);
+            value = cy::load(port.type, port.data, cy::in_port(port, row, from) + column);
         } else {
             value =
                 cy::load(gather.in_type, gather.in,

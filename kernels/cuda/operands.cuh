@@ -28,7 +28,7 @@ __device__ __forceinline__ operand input_of(const cy_cuda_lstm_step &s,
 {
     if (!s.x_port) return row_of<H>(s.x, r, s.features, s.cell.h_type);
     const cy_cuda_port port = *s.x_port;
-    size_t at = in_port(port, row.index, s.cell.step);
+    size_t at = in_port(port, row, s.cell.step);
     return {static_cast<const char *>(port.data) +
                 (port.type == CY_CUDA_F32 ? 4 : 2) * at,
             port.type};
@@ -47,11 +47,12 @@ template <class H>
 __device__ __forceinline__ void put_y(const cy_cuda_lstm_step &s, const cy_cuda_row &row,
                                       unsigned unit, float h)
 {
-    if (!s.y_port || row.flags & CY_CUDA_ROW_ABSENT) return;
+    if (!s.y_port) return;
     const cy_cuda_port port = *s.y_port;
+    if (!has_place(port, row, s.cell.step)) return;
     H rounded;
     put(&rounded, h);
-    store(port.type, port.data, in_port(port, row.index, s.cell.step) + unit,
+    store(port.type, port.data, in_port(port, row, s.cell.step) + unit,
           s.y_rounded ? to_float(rounded) : h);
 }
 

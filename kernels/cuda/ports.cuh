@@ -57,10 +57,22 @@ __device__ __forceinline__ void store(cy_cuda_type type, void *data, size_t i,
 }
 
 /* The element of a port at which (step, row) begins. */
-__device__ __forceinline__ size_t in_port(const cy_cuda_port &port, unsigned index,
-                                          unsigned step)
+__device__ __forceinline__ size_t in_port(const cy_cuda_port &port,
+                                          const cy_cuda_row &row, unsigned step)
 {
-    return index * port.row_stride + step * port.step_stride;
+    size_t begin = row.index;
+    if (port.by == CY_CUDA_BY_FIRST) begin = row.first;
+    else if (port.by == CY_CUDA_BY_STAGED_IN) begin = row.staged_in;
+    else if (port.by == CY_CUDA_BY_STAGED_OUT) begin = row.staged_out;
+    return begin * port.row_stride + step * port.step_stride;
+}
+
+/* Whether an output's port has a place for (step, row). */
+__device__ __forceinline__ bool has_place(const cy_cuda_port &port,
+                                          const cy_cuda_row &row, unsigned step)
+{
+    return !(row.flags & CY_CUDA_ROW_ABSENT) &&
+           (port.by == CY_CUDA_BY_INDEX || step < row.room);
 }
 
 /* The step of the caller's that is a row's `step` in the order of computing. */

@@ -6,7 +6,7 @@
  *
  * Layout: in is [step][row][width] or [row][width], as the kernels leave it, without the rows that rest from the
  * chunk's first step on; the port is the caller's array, any
- * strides, any type, rows in the caller's order. What a mode does not name stays untouched: a row that goes on
+ * strides, any type, rows in the caller's order, each with as much room as all or, packed, as it needs. What a mode does not name stays untouched: a row that goes on
  * after this chunk has its last step elsewhere.
  *
  * Why this shape: as in gather.cu, one thread an element; the two modes of one value a row run over rows only.
@@ -43,9 +43,9 @@ __global__ void __launch_bounds__(THREADS) scatter_steps(cy_cuda_scatter scatter
     unsigned step = position / scatter.row_count, r = position - step * scatter.row_count;
     if (step >= scatter.step_count) return;
     const cy_cuda_row row = scatter.rows[r];
-    if (row.flags & CY_CUDA_ROW_ABSENT) return;
     const cy_cuda_port port = *scatter.port;
-    cy::store(port.type, port.data, cy::in_port(port, row.index, step) + column,
+    if (!cy::has_place(port, row, step)) return;
+    cy::store(port.type, port.data, cy::in_port(port, row, step) + column,
               step < row.steps ? load(scatter, in_chunk(scatter, step, r) + column) : 0);
 }
 
@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(THREADS) scatter_rows(cy_cuda_scatter scatter)
         value = row.read[scatter.state_offset + column];
     }
     const cy_cuda_port port = *scatter.port;
-    cy::store(port.type, port.data, cy::in_port(port, row.index, 0) + column, value);
+    cy::store(port.type, port.data, cy::in_port(port, row, 0) + column, value);
 }
 
 } // namespace

@@ -295,7 +295,6 @@ static carry_status finish_dense(const work *w, const cy_cuda_layer *layer)
     cy_cuda_dense_output d = {.rows = in_time ? w->session->rows : NULL,
                               .z = values->y,
                               .bias = layer->bias,
-                              .out = values->y,
                               .step_count = in_time ? w->chunk.steps : 1,
                               .row_count = rows_of(w, layer),
                               .width = layer->width,

@@ -1,18 +1,29 @@
 #include "cuda/cuda_error.h"
 
+/* Out of memory: what there is belongs into the sentence; what was wanted only CUDA knows. */
+static carry_status out_of_memory(const char *what, const char *why)
+{
+    size_t free_bytes = 0, total = 0;
+    cy_cuda_ignore(cudaMemGetInfo(&free_bytes, &total));
+    return cy_fail(CARRY_E_MEMORY, "%s: %s; %zu of %zu bytes of device memory are free",
+                   what, why, free_bytes, total);
+}
+
 carry_status cy_cuda_failed(cudaError_t error, const char *what)
 {
     cudaGetLastError();
-    return cy_fail(error == cudaErrorMemoryAllocation ? CARRY_E_MEMORY : CARRY_E_DEVICE,
-                   "%s: %s (%s)", what, cudaGetErrorString(error),
+    if (error == cudaErrorMemoryAllocation)
+        return out_of_memory(what, "out of memory (cudaErrorMemoryAllocation)");
+    return cy_fail(CARRY_E_DEVICE, "%s: %s (%s)", what, cudaGetErrorString(error),
                    cudaGetErrorName(error));
 }
 
 carry_status cy_cublas_failed(cublasStatus_t error, const char *what)
 {
     cudaGetLastError();
-    return cy_fail(error == CUBLAS_STATUS_ALLOC_FAILED ? CARRY_E_MEMORY : CARRY_E_DEVICE,
-                   "%s: cuBLAS: %s", what, cublasGetStatusString(error));
+    if (error == CUBLAS_STATUS_ALLOC_FAILED)
+        return out_of_memory(what, "cuBLAS is out of memory");
+    return cy_fail(CARRY_E_DEVICE, "%s: cuBLAS: %s", what, cublasGetStatusString(error));
 }
 
 void cy_cuda_ignore(cudaError_t error)

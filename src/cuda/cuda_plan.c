@@ -65,7 +65,10 @@ bool cy_cuda_plan_possible(const cy_cuda_device *device, const cy_cuda_lstm_shap
 cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
                                     const cy_cuda_lstm_shape *shape)
 {
-    double units = shape->units, rows = shape->rows, sms = device->multiprocessors;
+    /* Of whole groups: a group with a row missing reads the same weights, and would come back to the fused step behind
+     * full ones that had left it. */
+    double step_passes = passes(shape->rows, STEP_ROWS), rows = step_passes * STEP_ROWS;
+    double units = shape->units, sms = device->multiprocessors;
     double weights = 4 * units * units * (shape->type == CY_CUDA_F32 ? 4 : 2);
     double flops = 8 * units * units * rows;
     double bandwidth = weights <= device->l2_bytes ? L2_BYTES_PER_US : HBM_BYTES_PER_US;
@@ -86,7 +89,6 @@ cy_cuda_lstm_plan cy_cuda_plan_lstm(const cy_cuda_device *device,
     plan.gemm_us = 2 * KERNEL_US + greater(pass_us, gemm_flops_us);
     if (!can_step) return plan;
     /* Behind the first rows' blocks come those of the others, which find the device full. */
-    double step_passes = passes(shape->rows, STEP_ROWS);
     double more_blocks = units / STEP_UNITS * (step_passes - 1);
     plan.step_us = KERNEL_US + greater(step_passes * pass_us, fp32_us) +
                    more_blocks / (STEP_BLOCKS * sms) * STEP_BLOCK_US;

@@ -9,15 +9,10 @@ static unsigned rows_alive(const cy_run *run, unsigned most, size_t step)
     return most;
 }
 
-/* Chunks go as far as the longest row; over all of T where zeros behind it are for the device to write. */
+/* Chunks go as far as the longest row. The zeros behind it are written at the end. */
 static size_t steps_of(const cy_cuda_call *call)
 {
-    const cy_run *run = call->run;
-    size_t longest = run->rows[0].steps;
-    for (uint32_t o = 0; o < call->session->model->graph->output_count; o++)
-        if (run->outputs[o].data && run->outputs[o].all_steps &&
-            run->outputs[o].place != CARRY_HOST)
-            return run->max_steps;
+    size_t longest = call->run->rows[0].steps;
     return longest > 0 ? longest : 1;
 }
 
@@ -51,6 +46,7 @@ static void plan_span(const cy_cuda_call *call, cy_cuda_span *span,
         chunk->steps = call->run->rows[0].steps;
     else chunk->steps = cy_cuda_plan_steps(s->row_steps, chunk->all_rows, left);
     span->block_rows = *graph ? (*graph)->shape.rows : chunk->all_rows;
+    cy_cuda_stage_measure(call, span);
     bool first = span->first_step == 0, last = chunk->steps >= left;
     chunk->part = !last   ? CY_CUDA_PART_MIDDLE
                   : first ? CY_CUDA_PART_ONLY
@@ -131,6 +127,8 @@ static carry_status run_chunks(const cy_cuda_call *call)
 carry_status cy_cuda_run(cy_cuda_session *session, const cy_run *run)
 {
     cy_cuda_call call = {.session = session, .run = run};
+    for (uint32_t r = 0; r < run->row_count; r++)
+        session->caller_order[run->rows[r].index - run->first_row] = r;
     call.ran_rows = rows_alive(run, run->row_count, 0);
     call.total_steps = steps_of(&call);
     cy_cuda_span span = {0};

@@ -216,7 +216,8 @@ static void want_outputs(cy_cuda_session *s)
 }
 
 /* The session and its host tables are one block. */
-static carry_status open_host(const cy_cuda_model *model, cy_cuda_session **opened)
+static carry_status open_host(const cy_cuda_model *model, size_t max_rows,
+                              cy_cuda_session **opened)
 {
     cy_carver carver = {0};
     for (int pass = 0; pass < 2; pass++) {
@@ -224,12 +225,14 @@ static carry_status open_host(const cy_cuda_model *model, cy_cuda_session **open
         cy_cuda_values *values = cy_carve(&carver, model->layer_count, sizeof *values);
         size_t outputs = model->graph->output_count;
         size_t *offsets = cy_carve(&carver, outputs, sizeof *offsets);
+        uint32_t *order = cy_carve(&carver, max_rows, sizeof *order);
         cy_run_output *declared = cy_carve(&carver, outputs, sizeof *declared);
         cy_run_output *last_steps = cy_carve(&carver, outputs, sizeof *last_steps);
         if (pass == 1) {
             s->model = model;
             s->values = values;
             s->out_offset = offsets;
+            s->caller_order = order;
             s->declared = declared;
             s->last_steps = last_steps;
             want_outputs(s);
@@ -266,7 +269,7 @@ carry_status cy_cuda_session_open(cy_cuda_model *model, const cy_limits *limits,
         "exact and tf32 exclude each other: TF32 products are cuBLAS's, whose order is "
         "not fixed; use fp32, bf16 or fp16");
     cy_cuda_session *s = NULL;
-    CY_TRY(open_host(model, &s));
+    CY_TRY(open_host(model, limits->max_rows, &s));
     s->limits = *limits;
     s->row_steps = choose_row_steps(model, limits);
     cy_cuda_scope scope;

@@ -97,6 +97,8 @@ typedef struct cy_cuda_session {
     cy_cuda_staging out[2]; /* outputs with every step, side by side */
     cy_cuda_staging at_end; /* the others: [rows][width] each */
     size_t *out_offset;     /* [output_count], host: of this call's staged outputs */
+    uint32_t *
+        caller_order; /* [max_rows], host: which of this call's rows the caller's i-th is */
     /* [output_count], host: every output is wanted, as the model declares it, or its last step alone. No arrays. */
     cy_run_output *declared, *last_steps;
     cy_cuda_block ring[CY_CUDA_RING];

@@ -153,6 +153,7 @@ carry_status run_wide(carry_session *session, const wide_call *call)
                          .max_steps = call->max_steps,
                          .steps = call->steps,
                          .reset = call->reset,
+                         .row_offsets = call->row_offsets,
                          .inputs = &in,
                          .input_count = 1,
                          .outputs = out,

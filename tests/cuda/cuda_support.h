@@ -61,6 +61,7 @@ typedef struct wide_call {
     const carry_state *states;
     const uint32_t *steps;
     const uint8_t *reset;
+    const uint64_t *row_offsets;
     const buffer *x;
     const buffer *y; /* [outputs]; data NULL: not wanted */
     size_t outputs;

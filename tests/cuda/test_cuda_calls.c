@@ -170,6 +170,29 @@ Test(cuda_calls, a_chunk_of_a_captured_shape_is_one_graph_launch)
     rig_close(&r);
 }
 
+/* A graph of many rows would compute them all for a few: it serves a quarter of them and more. One of 32 or fewer
+ * serves any. */
+Test(cuda_calls, a_graph_of_many_rows_is_not_for_few)
+{
+    static const carry_graph_shape shapes[] = {{64, 2}, {33, 3}, {32, 4}};
+    /* rows, steps, whether a graph runs it */
+    static const size_t cases[][3] = {{15, 2, 0}, {16, 2, 1}, {64, 2, 1},
+                                      {65, 2, 0}, {8, 3, 0},  {9, 3, 1},
+                                      {33, 3, 1}, {1, 4, 1},  {32, 4, 1}};
+    model_spec spec = {.features = 2, .layers = {LSTM_LAYER(3, SEQUENCES)}};
+    rig r = rig_on("cuda", &spec,
+                   &(carry_session_options){.size = sizeof(carry_session_options),
+                                            .max_rows = 128,
+                                            .graphs = shapes,
+                                            .graph_count = 3});
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cost c = cost_of_call(&r, cases[i][0], cases[i][1], NULL, CARRY_STEPS_AS_MODEL);
+        cr_expect_eq(c.seen.graph_launches, cases[i][2], "%zu rows: %zu graphs",
+                     cases[i][0], c.seen.graph_launches);
+    }
+    rig_close(&r);
+}
+
 Test(cuda_calls, what_a_graph_cannot_write_runs_without_one)
 {
     static const carry_graph_shape shape = {4, 8};

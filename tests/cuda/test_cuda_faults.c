@@ -468,3 +468,40 @@ Test(cuda_faults, out_of_device_memory)
     }
     cy_free(file);
 }
+
+/* What CUDA takes by itself, for a graph or a stream, it does not say; what is free stands in the sentence. */
+Test(cuda_faults, out_of_memory_where_cuda_takes_it)
+{
+    static const char *const calls[] = {"cudaGraphInstantiate",
+                                        "cudaStreamCreateWithFlags"};
+    const scenario *s = &scenarios[3];
+    record *clean = record_clean(s);
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (int attempt = 0; attempt < 2; attempt++) {
+            static size_t failing;
+            fake_reset(&gpu, 1);
+            run r = begin_run(s, clean->file, clean->file_bytes);
+            OK(open_the_model(&r));
+            size_t n = fake_seen_now().calls, left, total;
+            if (attempt == 1) fake_fail_call(failing, FAKE_ONCE);
+            carry_status status = open_the_session(&r);
+            if (attempt == 0) {
+                OK(status);
+                while (strcmp(fake_call_name(n), calls[i]) != 0)
+                    cr_assert_leq(++n, fake_seen_now().calls);
+                failing = n;
+            } else {
+                cr_assert_eq(status, CARRY_E_MEMORY);
+                const char *at = strchr(carry_error(), ';');
+                cr_assert(at && sscanf(at, "; %zu of %zu bytes of device memory are free",
+                                       &left, &total) == 2,
+                          "%s", carry_error());
+                cr_assert(left > 0 && left < total && total == gpu.memory_bytes);
+            }
+            end_run(&r);
+            end_arrays(&r);
+            cr_assert_eq(fake_open_handles(), 0);
+        }
+    cy_free(clean->file);
+    free(clean);
+}

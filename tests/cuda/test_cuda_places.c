@@ -51,6 +51,7 @@ typedef struct kind {
     carry_dtype x_type, y_type[MOST_OUTPUTS];
     unsigned wanted; /* a bit for each output */
     bool ragged, states, resets, statuses, stale;
+    bool packed, asynchronous;
     uint64_t seed;
 } kind;
 
@@ -89,6 +90,43 @@ static kind random_kind(uint64_t seed)
     return k;
 }
 
+/* Ordinary memory is for calls that wait. */
+static bool can_be_asynchronous(const kind *k)
+{
+    bool can = k->x_place != CARRY_HOST;
+    for (size_t o = 0; o < k->spec->output_count; o++)
+        can = can && (!(k->wanted >> o & 1) || k->y_place[o] != CARRY_HOST);
+    return can;
+}
+
+/* Rows of one call: where they begin, and how many steps they have. */
+typedef struct lengths {
+    uint32_t steps[MOST_ROWS];
+    uint64_t offsets[MOST_ROWS + 1]; /* padded: multiples of T */
+} lengths;
+
+/* Packed: gaps before the first row and behind the last; a row has room for its steps, ragged for some more. */
+static lengths random_lengths(const kind *k, uint64_t seed)
+{
+    lengths l = {{0}, {0}};
+    uint32_t most = (uint32_t)k->steps;
+    if (k->packed) l.offsets[0] = below(&seed, 3);
+    for (size_t row = 0; row < k->rows; row++) {
+        uint32_t room = most;
+        if (k->packed && below(&seed, 4) > 0)
+            room = below(&seed, 3) ? below(&seed, most + 1) : 0;
+        l.steps[row] = k->ragged ? below(&seed, room + 1) : room;
+        l.offsets[row + 1] = l.offsets[row] + room;
+    }
+    return l;
+}
+
+/* Steps that the arrays have room for: more than there are, if they are packed. */
+static size_t room_of(const kind *k)
+{
+    return k->rows * k->steps + (k->packed ? 4 : 0);
+}
+
 /* A model on one device, and what its calls answered. */
 typedef struct side {
     rig r;
@@ -111,13 +149,12 @@ static side open_side(const kind *k, const char *device)
     side s = {.r = rig_on(device, k->spec, &options), .outputs = k->spec->output_count};
     open_states(&s.r, s.states, MOST_ROWS);
     s.x = buffer_open(cuda ? k->x_place : CARRY_HOST,
-                      cuda || k->spec->ids ? k->x_type : CARRY_F32,
-                      k->rows * k->steps * s.r.in);
+                      cuda || k->spec->ids ? k->x_type : CARRY_F32, room_of(k) * s.r.in);
     for (size_t o = 0; o < s.outputs; o++) {
         carry_port_info port = {.size = sizeof port};
         OK(carry_model_get_output(s.r.model, o, &port));
         bool time = port.has_time && k->mode != CARRY_STEPS_LAST;
-        size_t count = k->rows * (time ? k->steps : 1) * (size_t)port.width;
+        size_t count = (time ? room_of(k) : k->rows) * (size_t)port.width;
         s.y[o] = buffer_open(cuda ? k->y_place[o] : CARRY_HOST,
                              cuda ? k->y_type[o] : CARRY_F32, count);
     }
@@ -132,12 +169,16 @@ static void close_side(side *s)
         buffer_close(&s->y[o]);
 }
 
-/* Input that both sides can hold, and what must not be read behind each row's steps. */
-static void *input_of(const kind *k, const rig *r, const uint32_t *steps, uint64_t seed)
+/* Input that both sides can hold, and what must not be read before, behind and between the rows' steps. */
+static void *input_of(const kind *k, const rig *r, const lengths *l, uint64_t seed)
 {
-    float *x = random_input(r, k->rows, k->steps, seed);
-    for (size_t i = 0; i < k->rows * k->steps * r->in; i++) {
-        bool rests = i / r->in % k->steps >= steps[i / r->in / k->steps];
+    float *x = random_input(r, 1, room_of(k), seed);
+    bool there[MOST_ROWS * MOST_STEPS + 4] = {false};
+    for (size_t row = 0; row < k->rows; row++)
+        for (uint32_t s = 0; s < l->steps[row]; s++)
+            there[l->offsets[row] + s] = true;
+    for (size_t i = 0; i < room_of(k) * r->in; i++) {
+        bool rests = !there[i / r->in];
         if (r->ids && rests) ((int32_t *)x)[i] = 1 << 30;
         else if (r->ids) continue;
         else if (rests) x[i] = NAN;
@@ -147,7 +188,17 @@ static void *input_of(const kind *k, const rig *r, const uint32_t *steps, uint64
     return x;
 }
 
-static void call_side(const kind *k, side *s, const uint32_t *steps, const void *x)
+/* What nobody writes stays a NaN: packed arrays are compared from end to end. */
+static void poison(const buffer *y)
+{
+    float *nothing = malloc(y->count * sizeof *nothing);
+    for (size_t i = 0; i < y->count; i++)
+        nothing[i] = NAN;
+    buffer_write(y, nothing);
+    free(nothing);
+}
+
+static void call_side(const kind *k, side *s, const lengths *l, const void *x)
 {
     uint8_t reset[MOST_ROWS] = {1, 0, 0, 1, 0, 1, 0};
     buffer wanted[MOST_OUTPUTS];
@@ -156,17 +207,22 @@ static void call_side(const kind *k, side *s, const uint32_t *steps, const void 
         if (!(k->wanted >> o & 1)) wanted[o].data = NULL;
     }
     buffer_write(&s->x, x);
+    for (size_t o = 0; o < s->outputs; o++)
+        poison(&s->y[o]);
     OK(run_wide(s->r.session,
                 &(wide_call){.rows = k->rows,
-                             .max_steps = k->steps,
+                             .max_steps = k->packed && k->seed % 2 ? 0 : k->steps,
                              .states = k->states ? s->states : NULL,
-                             .steps = k->ragged ? steps : NULL,
+                             .steps = k->ragged ? l->steps : NULL,
+                             .row_offsets = k->packed ? l->offsets : NULL,
+                             .flags = k->asynchronous ? CARRY_ASYNC : 0,
                              .reset = k->resets ? reset : NULL,
                              .x = &s->x,
                              .y = wanted,
                              .outputs = s->outputs,
                              .mode = k->mode,
                              .row_status = k->statuses ? s->status : NULL}));
+    if (k->asynchronous) OK(carry_session_wait(s->r.session));
 }
 
 /* How far a float may be from what it was rounded to. */
@@ -180,11 +236,11 @@ static const char *name_of(const kind *k)
     static char text[200];
     snprintf(
         text, sizeof text,
-        "kind %d: model %d, %zu rows in %u of %zu steps, graph %u x %u, exact %u, mode "
+        "kind %d%s: model %d, %zu rows in %u of %zu steps, graph %u x %u, exact %u, mode "
         "%d, x %d/%d",
-        (int)k->seed, (int)(k->spec - specs), k->rows, k->max_rows, k->steps,
-        k->graph.rows, k->graph.steps, k->exact, (int)k->mode, (int)k->x_place,
-        (int)k->x_type);
+        (int)k->seed, k->packed ? ", packed" : "", (int)(k->spec - specs), k->rows,
+        k->max_rows, k->steps, k->graph.rows, k->graph.steps, k->exact, (int)k->mode,
+        (int)k->x_place, (int)k->x_type);
     return text;
 }
 
@@ -222,14 +278,11 @@ static void check_kind(const kind *k)
             OK(carry_state_close(s->r.session, &copy));
         }
     for (uint64_t call = 0; call < 2; call++) {
-        uint32_t steps[MOST_ROWS];
         uint64_t seed = k->seed * 2 + call;
-        for (size_t row = 0; row < k->rows; row++)
-            steps[row] =
-                k->ragged ? below(&seed, (unsigned)k->steps + 1) : (uint32_t)k->steps;
-        void *x = input_of(k, &cpu.r, steps, seed);
-        call_side(k, &cpu, steps, x);
-        call_side(k, &cuda, steps, x);
+        lengths l = random_lengths(k, seed);
+        void *x = input_of(k, &cpu.r, &l, seed);
+        call_side(k, &cpu, &l, x);
+        call_side(k, &cuda, &l, x);
         free(x);
         compare(k, &cuda, &cpu);
     }
@@ -248,6 +301,16 @@ static void check_kinds(uint64_t first, uint64_t count)
     }
 }
 
+static void check_packed_kinds(uint64_t first, uint64_t count)
+{
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        kind k = random_kind(seed);
+        k.packed = true;
+        k.asynchronous = can_be_asynchronous(&k) && seed % 3 > 0;
+        check_kind(&k);
+    }
+}
+
 Test(cuda_places, any_kind_of_call_answers_as_the_cpu_does_1)
 {
     check_kinds(0, 80 / FEWER);
@@ -256,6 +319,16 @@ Test(cuda_places, any_kind_of_call_answers_as_the_cpu_does_1)
 Test(cuda_places, any_kind_of_call_answers_as_the_cpu_does_2)
 {
     check_kinds(80, 80 / FEWER);
+}
+
+Test(cuda_places, any_kind_of_packed_call_answers_as_the_cpu_does_1)
+{
+    check_packed_kinds(1000, 100 / FEWER);
+}
+
+Test(cuda_places, any_kind_of_packed_call_answers_as_the_cpu_does_2)
+{
+    check_packed_kinds(1100, 100 / FEWER);
 }
 
 /* Every place and type of input with every place and type of output, in one model. */
@@ -271,6 +344,7 @@ Test(cuda_places, every_place_with_every_other)
                {CARRY_DEVICE, CARRY_BF16}};
     for (size_t i = 0; i < 25; i++) {
         kind k = random_kind(4 * i);
+        k.packed = i % 2;
         k.x_place = all[i % 5].place;
         k.x_type = all[i % 5].dtype;
         k.wanted = 31;
@@ -366,6 +440,56 @@ Test(cuda_places, a_call_of_several_chunks)
     free(x);
     free(expected);
     rig_close(&cpu);
+}
+
+/* Where all rows end early nothing is computed behind them: one chunk of three, and zeros in the caller's array. */
+Test(cuda_places, steps_that_no_row_has_are_only_cleared)
+{
+    enum { ROWS = 3, STEPS = 520, UNITS = 3, MOST = ROWS * STEPS * UNITS };
+    static const uint32_t steps[] = {5, 0, 7}, none[] = {0, 0, 0};
+    static const carry_dtype dtypes[] = {CARRY_F32, CARRY_F32, CARRY_F32, CARRY_BF16};
+    const model_spec spec = {.features = 2, .layers = {LSTM_LAYER(UNITS, SEQUENCES)}};
+    for (int kind = 0; kind < 8; kind++) {
+        const bool asynchronous = kind % 2;
+        const carry_place place = kind / 2 < 3 ? (carry_place)(kind / 2) : CARRY_DEVICE;
+        if (asynchronous && place == CARRY_HOST) continue;
+        fake_reset(&gpu, (uint64_t)kind + 1);
+        rig r = rig_on("cuda", &spec, NULL);
+        float *x = random_input(&r, ROWS, STEPS, 5);
+        buffer in = buffer_open(place, CARRY_F32, ROWS * STEPS * 2);
+        buffer out = buffer_open(place, dtypes[kind / 2], MOST);
+        buffer_write(&in, x);
+        for (int all_rest = 0; all_rest < 2; all_rest++) {
+            const uint32_t *of_rows = all_rest ? none : steps;
+            float ones[MOST];
+            for (int i = 0; i < MOST; i++)
+                ones[i] = 1;
+            buffer_write(&out, ones);
+            carry_session_info before = info_of(r.session);
+            OK(run_wide(r.session,
+                        &(wide_call){.rows = ROWS,
+                                     .max_steps = STEPS,
+                                     .steps = of_rows,
+                                     .x = &in,
+                                     .y = &out,
+                                     .outputs = 1,
+                                     .flags = asynchronous ? CARRY_ASYNC : 0}));
+            OK(carry_session_wait(r.session));
+            cr_assert_eq(info_of(r.session).plain_chunks, before.plain_chunks + 1);
+            float *y = buffer_read(&out);
+            for (size_t i = 0; i < MOST; i++) {
+                bool rests = i / UNITS % STEPS >= of_rows[i / UNITS / STEPS];
+                cr_assert(rests ? y[i] == 0 : y[i] != 0 && y[i] != 1,
+                          "kind %d, element %zu: %g", kind, i, (double)y[i]);
+            }
+            free(y);
+        }
+        buffer_close(&in);
+        buffer_close(&out);
+        free(x);
+        rig_close(&r);
+        no_misuse();
+    }
 }
 
 /* ---- halves --------------------------------------------------------------------------------- */

@@ -142,10 +142,15 @@ cudaError_t fill(void *to, size_t pitch, int value, size_t width, size_t rows,
     CUstream_st *queue = resolve(stream);
     if (!queue)
         return misuse(cudaErrorInvalidResourceHandle, "a stream that does not exist");
-    if (kind_of(to, region.extent(), &device) != Kind::DEVICE)
+    Kind target = kind_of(to, region.extent(), &device);
+    if (target != Kind::DEVICE && target != Kind::PINNED)
         return misuse(cudaErrorInvalidValue,
-                      "%zu rows of %zu bytes filled outside device memory", rows, width);
-    if (device != queue->device)
+                      "%zu rows of %zu bytes filled outside of what a device reaches",
+                      rows, width);
+    if (rows > 1 && pitch > MOST_PITCH)
+        return misuse(cudaErrorInvalidPitchValue, "a fill with a pitch of %zu bytes",
+                      pitch);
+    if (target == Kind::DEVICE && device != queue->device)
         return misuse(cudaErrorInvalidValue,
                       "memory of device %d filled in a stream of device %d", device,
                       queue->device);

@@ -110,7 +110,7 @@ struct CallersArray {
     CallersArray(cy_cuda_type type, unsigned rows, unsigned steps, unsigned width)
         : step_stride(width + 3), row_stride(steps * step_stride + 5),
           numbers(type, rows * row_stride), port{numbers.data(), row_stride, step_stride,
-                                                 type, 0}
+                                                 type, CY_CUDA_BY_INDEX}
     {
     }
     CallersArray(const CallersArray &) = delete;

@@ -170,7 +170,7 @@ void rows_of_memory()
                                     cudaMemcpyHostToDevice, nullptr),
                   "past the end"));
     CHECK(misused(cudaMemset2DAsync(device, PITCH + 1, 0, WIDTH, ROWS, nullptr),
-                  "outside device memory"));
+                  "a device reaches"));
     CHECK(cudaMemcpy2DAsync(device, WIDTH - 1, host, WIDTH, WIDTH, 2,
                             cudaMemcpyHostToDevice,
                             nullptr) == cudaErrorInvalidPitchValue);
