@@ -87,13 +87,16 @@ typedef struct cy_backend {
     carry_status (*session_alive)(void *session);
     carry_status (*session_warm)(void *session, const carry_graph_shape *shapes,
                                  size_t count);
+    /* The shapes that are captured, [facts.graphs]. */
+    void (*session_shapes)(void *session, carry_graph_shape *shapes);
     /* Waits for what was begun; the first failure since the last wait. */
     carry_status (*session_wait)(void *session);
     /* How node `node` would be computed: an algorithm's name, and the sentence why. */
     const char *(*session_plan)(void *session, uint32_t node, size_t rows, size_t steps,
                                 char *reason, size_t reason_bytes);
 
-    /* Memory of the pool: its address never moves. */
+    /* Memory of the pool: its address never moves, and it outlives the session that opened it: another session on
+     * the same device may take over. */
     carry_status (*memory_open)(void *session, size_t bytes, float **memory);
     void (*memory_close)(void *session, float *memory);
     carry_status (*memory_read)(void *session, float *host, const float *memory,

@@ -150,6 +150,11 @@ static carry_status cpu_session_warm(void *session, const carry_graph_shape *sha
     return CARRY_OK;
 }
 
+static void cpu_session_shapes(void *session, carry_graph_shape *shapes)
+{
+    (void)session, (void)shapes; /* none was captured */
+}
+
 static carry_status cpu_session_wait(void *session)
 {
     (void)session; /* run waits */
@@ -284,6 +289,7 @@ const cy_backend cy_backend_cpu = {
     .session_facts = cpu_session_facts,
     .session_alive = cpu_session_alive,
     .session_warm = cpu_session_warm,
+    .session_shapes = cpu_session_shapes,
     .session_wait = cpu_session_wait,
     .session_plan = cpu_session_plan,
     .memory_open = cpu_memory_open,

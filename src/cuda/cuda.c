@@ -62,6 +62,13 @@ static carry_status session_warm(void *session, const carry_graph_shape *shapes,
                                  cy_cuda_graph_capture(session, shapes, count));
 }
 
+static void session_shapes(void *opaque, carry_graph_shape *shapes)
+{
+    const cy_cuda_session *s = opaque;
+    for (const cy_cuda_graph *g = s->graphs; g; g = g->next)
+        *shapes++ = g->shape;
+}
+
 static carry_status session_wait(void *opaque)
 {
     cy_cuda_session *s = opaque;
@@ -210,6 +217,7 @@ const cy_backend cy_backend_cuda = {
     .session_facts = session_facts,
     .session_alive = session_alive,
     .session_warm = session_warm,
+    .session_shapes = session_shapes,
     .session_wait = session_wait,
     .session_plan = session_plan,
     .memory_open = memory_open,

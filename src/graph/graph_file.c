@@ -93,7 +93,8 @@ static carry_status list_tensors(const cy_graph *graph, cy_st_tensor *tensors,
             char *name = names + count * TENSOR_NAME_BYTES;
             snprintf(name, TENSOR_NAME_BYTES, "%s/%s", graph->nodes[i].name,
                      weight->name);
-            tensors[count] = (cy_st_tensor){.name = name, .rank = weight->rank};
+            tensors[count] =
+                (cy_st_tensor){.name = name, .dtype = "F32", .rank = weight->rank};
             memcpy(tensors[count].shape, weight->shape, sizeof weight->shape);
             count++;
         }

@@ -10,7 +10,6 @@
 
 #define MAX_HEADER_BYTES UINT64_C(100000000) /* the format's own bound */
 #define MAX_DEPTH        32
-#define CHECKSUM_KEY     "carry.checksum"
 #define CHECKSUM_BLANK   "0000000000000000"
 
 static uint64_t get_u64(const unsigned char *p)
@@ -124,8 +123,8 @@ static carry_status parse_metadata(cy_safetensors *file)
     return CARRY_OK;
 }
 
-static carry_status place_tensors(cy_safetensors *file, placed *list,
-                                  const unsigned char *data, uint64_t data_bytes)
+static carry_status place_tensors(cy_safetensors *file, placed *list, uint64_t data_begin,
+                                  uint64_t data_bytes)
 {
     const char *name;
     json_t *entry;
@@ -148,7 +147,7 @@ static carry_status place_tensors(cy_safetensors *file, placed *list,
                  "tensor '%s' ends at byte %" PRIu64 " of %" PRIu64
                  ": the file is cut off",
                  list[i].tensor.name, end, data_bytes);
-        list[i].tensor.data = data + list[i].place.begin;
+        list[i].tensor.offset = data_begin + list[i].place.begin;
         file->tensors[i] = list[i].tensor;
     }
     CY_CHECK(end == data_bytes, CARRY_E_FORMAT,
@@ -160,17 +159,26 @@ static carry_status place_tensors(cy_safetensors *file, placed *list,
     return CARRY_OK;
 }
 
-static carry_status parse(cy_safetensors *file, const unsigned char *data, size_t bytes)
+carry_status cy_safetensors_header_bytes(const void *first, uint64_t file_bytes,
+                                         size_t *bytes)
 {
-    CY_CHECK(bytes >= 8, CARRY_E_FORMAT, "%zu bytes are no safetensors file", bytes);
-    uint64_t header_bytes = get_u64(data);
-    CY_CHECK(header_bytes <= MAX_HEADER_BYTES && header_bytes <= bytes - 8,
+    CY_CHECK(file_bytes >= 8, CARRY_E_FORMAT, "%" PRIu64 " bytes are no safetensors file",
+             file_bytes);
+    uint64_t json_bytes = get_u64(first);
+    CY_CHECK(json_bytes <= MAX_HEADER_BYTES && json_bytes <= file_bytes - 8,
              CARRY_E_FORMAT,
              "not a safetensors file, or cut off: the header should have %" PRIu64
-             " bytes, %zu are there",
-             header_bytes, bytes - 8);
-    const char *json = (const char *)data + 8;
-    CY_TRY(cy_json_load(&file->root, json, header_bytes, "the safetensors header"));
+             " bytes, %" PRIu64 " are there",
+             json_bytes, file_bytes - 8);
+    *bytes = 8 + (size_t)json_bytes;
+    return CARRY_OK;
+}
+
+static carry_status parse(cy_safetensors *file, const unsigned char *header, size_t bytes,
+                          uint64_t file_bytes)
+{
+    const char *json = (const char *)header + 8;
+    CY_TRY(cy_json_load(&file->root, json, bytes - 8, "the safetensors header"));
     CY_CHECK(json_is_object(file->root), CARRY_E_FORMAT,
              "the safetensors header is not a JSON object");
     CY_TRY(parse_metadata(file));
@@ -180,18 +188,30 @@ static carry_status parse(cy_safetensors *file, const unsigned char *data, size_
     placed *list = cy_alloc(count * sizeof *list);
     carry_status status =
         file->tensors && file->by_name && list
-            ? place_tensors(file, list, data + 8 + header_bytes, bytes - 8 - header_bytes)
+            ? place_tensors(file, list, bytes, file_bytes - bytes)
             : cy_fail(CARRY_E_MEMORY, "out of memory listing %zu tensors", count);
     cy_free(list);
+    return status;
+}
+
+carry_status cy_safetensors_open_header(cy_safetensors *file, const void *header,
+                                        size_t bytes, uint64_t file_bytes)
+{
+    *file = (cy_safetensors){0};
+    carry_status status = parse(file, header, bytes, file_bytes);
+    if (status != CARRY_OK) cy_safetensors_close(file);
     return status;
 }
 
 carry_status cy_safetensors_open(cy_safetensors *file, const void *data, size_t bytes)
 {
     *file = (cy_safetensors){0};
-    carry_status status = parse(file, data, bytes);
-    if (status != CARRY_OK) cy_safetensors_close(file);
-    return status;
+    size_t header_bytes;
+    CY_TRY(cy_safetensors_header_bytes(data, bytes, &header_bytes));
+    CY_TRY(cy_safetensors_open_header(file, data, header_bytes, bytes));
+    for (size_t i = 0; i < file->count; i++)
+        file->tensors[i].data = (const unsigned char *)data + file->tensors[i].offset;
+    return CARRY_OK;
 }
 
 void cy_safetensors_close(cy_safetensors *file)
@@ -218,56 +238,71 @@ const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key)
     return json_string_value(json_object_get(file->metadata, key));
 }
 
-void cy_safetensors_checksum(const cy_safetensors *file, char checksum[17])
+uint64_t cy_safetensors_hash_metadata(json_t *metadata)
 {
     /* Entries are mixed by addition: the order of a JSON object means nothing. */
     uint64_t sum = 0;
     const char *key;
     json_t *value;
-    json_object_foreach(file->metadata, key, value)
+    json_object_foreach(metadata, key, value)
     {
-        if (strcmp(key, CHECKSUM_KEY) == 0) continue;
+        if (strcmp(key, CY_ST_CHECKSUM) == 0) continue;
         uint64_t hash = cy_hash64(CY_HASH_START, key, strlen(key) + 1);
         const char *text = json_string_value(value);
         sum += cy_hash64(hash, text, strlen(text) + 1);
     }
-    for (size_t i = 0; i < file->count; i++) {
-        const cy_st_tensor *tensor = &file->tensors[i];
-        uint64_t hash = cy_hash64(CY_HASH_START, tensor->name, strlen(tensor->name) + 1);
-        hash = cy_hash64(hash, tensor->dtype, strlen(tensor->dtype) + 1);
-        for (uint32_t axis = 0; axis < tensor->rank; axis++) {
-            unsigned char bytes[8];
-            put_u64(bytes, tensor->shape[axis]);
-            hash = cy_hash64(hash, bytes, sizeof bytes);
-        }
-        sum += cy_hash64(hash, tensor->data, tensor->bytes);
+    return sum;
+}
+
+uint64_t cy_safetensors_hash_begin(const cy_st_tensor *tensor)
+{
+    uint64_t hash = cy_hash64(CY_HASH_START, tensor->name, strlen(tensor->name) + 1);
+    hash = cy_hash64(hash, tensor->dtype, strlen(tensor->dtype) + 1);
+    for (uint32_t axis = 0; axis < tensor->rank; axis++) {
+        unsigned char bytes[8];
+        put_u64(bytes, tensor->shape[axis]);
+        hash = cy_hash64(hash, bytes, sizeof bytes);
     }
-    snprintf(checksum, 17, "%016" PRIx64, sum);
+    return hash;
+}
+
+static uint64_t checksum(const cy_safetensors *file)
+{
+    uint64_t sum = cy_safetensors_hash_metadata(file->metadata);
+    for (size_t i = 0; i < file->count; i++)
+        sum += cy_hash64(cy_safetensors_hash_begin(&file->tensors[i]),
+                         file->tensors[i].data, file->tensors[i].bytes);
+    return sum;
+}
+
+carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t sum)
+{
+    const char *stated = cy_safetensors_metadata(file, CY_ST_CHECKSUM);
+    char text[17];
+    snprintf(text, sizeof text, "%016" PRIx64, sum);
+    CY_CHECK(!stated || strcmp(stated, text) == 0, CARRY_E_FORMAT,
+             "damaged: the checksum is %s, the file states %s", text, stated);
+    return CARRY_OK;
 }
 
 carry_status cy_safetensors_verify(const cy_safetensors *file)
 {
-    const char *stated = cy_safetensors_metadata(file, CHECKSUM_KEY);
-    if (!stated) return CARRY_OK;
-    char checksum[17];
-    cy_safetensors_checksum(file, checksum);
-    CY_CHECK(strcmp(stated, checksum) == 0, CARRY_E_FORMAT,
-             "damaged: the checksum is %s, the file states %s", checksum, stated);
-    return CARRY_OK;
+    if (!cy_safetensors_metadata(file, CY_ST_CHECKSUM)) return CARRY_OK;
+    return cy_safetensors_compare(file, checksum(file));
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-static json_t *header_of(json_t *metadata, const cy_st_tensor *tensors, size_t count)
+static json_t *header_of(json_t *metadata, cy_st_tensor *tensors, size_t count)
 {
     json_t *root = json_object();
     bool ok = root != NULL;
     ok = ok &&
-         json_object_set_new(metadata, CHECKSUM_KEY, json_string(CHECKSUM_BLANK)) == 0;
+         json_object_set_new(metadata, CY_ST_CHECKSUM, json_string(CHECKSUM_BLANK)) == 0;
     ok = ok && json_object_set(root, "__metadata__", metadata) == 0;
     uint64_t offset = 0;
     for (size_t i = 0; ok && i < count; i++) {
-        uint64_t bytes = sizeof(float);
+        uint64_t bytes = dtype_bytes(tensors[i].dtype);
         json_t *shape = json_array();
         for (uint32_t axis = 0; axis < tensors[i].rank; axis++) {
             ok = ok && json_array_append_new(
@@ -275,9 +310,12 @@ static json_t *header_of(json_t *metadata, const cy_st_tensor *tensors, size_t c
             bytes *= tensors[i].shape[axis];
         }
         json_t *entry =
-            json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape,
+            json_pack("{s:s, s:o, s:[I, I]}", "dtype", tensors[i].dtype, "shape", shape,
                       "data_offsets", (json_int_t)offset, (json_int_t)(offset + bytes));
         ok = ok && entry && json_object_set_new(root, tensors[i].name, entry) == 0;
+        tensors[i].bytes = bytes;
+        tensors[i].offset =
+            offset; /* in the data: how long the header is, nobody knows */
         offset += bytes;
     }
     if (ok) return root;
@@ -285,46 +323,65 @@ static json_t *header_of(json_t *metadata, const cy_st_tensor *tensors, size_t c
     return NULL;
 }
 
-carry_status cy_safetensors_layout(cy_st_writer *writer, json_t *metadata,
-                                   cy_st_tensor *tensors, size_t count)
+carry_status cy_safetensors_header(json_t *metadata, cy_st_tensor *tensors, size_t count,
+                                   unsigned char **header, size_t *bytes)
 {
-    *writer = (cy_st_writer){0};
+    *header = NULL;
     json_t *root = header_of(metadata, tensors, count);
-    char *header = root ? json_dumps(root, JSON_COMPACT) : NULL;
+    char *json = root ? json_dumps(root, JSON_COMPACT) : NULL;
     json_decref(root);
-    CY_CHECK(header, CARRY_E_FORMAT,
+    CY_CHECK(json, CARRY_E_FORMAT,
              "a name is not valid UTF-8, or memory ran out, writing the "
              "header of %zu tensors",
              count);
     /* Spaces behind the JSON, so that the data begins aligned as memory does. */
-    size_t header_bytes = strlen(header);
-    size_t data_begin = cy_round_up(8 + header_bytes);
-    size_t data_bytes = 0;
-    for (size_t i = 0; i < count; i++) {
-        size_t bytes = sizeof(float);
-        for (uint32_t axis = 0; axis < tensors[i].rank; axis++)
-            bytes *= tensors[i].shape[axis];
-        data_bytes += bytes;
+    size_t json_bytes = strlen(json);
+    *bytes = cy_round_up(8 + json_bytes);
+    *header = cy_alloc(*bytes);
+    if (*header) {
+        put_u64(*header, *bytes - 8);
+        memcpy(*header + 8, json, json_bytes);
+        memset(*header + 8 + json_bytes, ' ', *bytes - 8 - json_bytes);
     }
-    writer->bytes = data_begin + data_bytes;
+    free(json);
+    CY_CHECK(*header, CARRY_E_MEMORY,
+             "out of memory: %zu bytes for the header of a safetensors file", *bytes);
+    for (size_t i = 0; i < count; i++)
+        tensors[i].offset += *bytes;
+    return CARRY_OK;
+}
+
+carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t sum)
+{
+    const char key[] = "\"" CY_ST_CHECKSUM "\":\"" CHECKSUM_BLANK;
+    const size_t key_bytes = sizeof key - 1;
+    for (size_t i = 8; i + key_bytes < bytes; i++)
+        if (memcmp(header + i, key, key_bytes) == 0) {
+            char text[17];
+            snprintf(text, sizeof text, "%016" PRIx64, sum);
+            memcpy(header + i + key_bytes - 16, text, 16);
+            return CARRY_OK;
+        }
+    return cy_fail(CARRY_E_FORMAT, "the header lost its checksum");
+}
+
+carry_status cy_safetensors_layout(cy_st_writer *writer, json_t *metadata,
+                                   cy_st_tensor *tensors, size_t count)
+{
+    *writer = (cy_st_writer){0};
+    unsigned char *header;
+    size_t header_bytes;
+    CY_TRY(cy_safetensors_header(metadata, tensors, count, &header, &header_bytes));
+    writer->bytes = header_bytes;
+    for (size_t i = 0; i < count; i++)
+        writer->bytes += tensors[i].bytes;
     writer->block = cy_alloc(writer->bytes);
-    if (!writer->block) {
-        free(header);
-        return cy_fail(CARRY_E_MEMORY, "out of memory: %zu bytes for a safetensors file",
-                       writer->bytes);
-    }
-    put_u64(writer->block, data_begin - 8);
-    memcpy(writer->block + 8, header, header_bytes);
-    memset(writer->block + 8 + header_bytes, ' ', data_begin - 8 - header_bytes);
-    free(header);
-    unsigned char *data = writer->block + data_begin;
-    for (size_t i = 0; i < count; i++) {
-        tensors[i].data = data;
-        tensors[i].bytes = sizeof(float);
-        for (uint32_t axis = 0; axis < tensors[i].rank; axis++)
-            tensors[i].bytes *= tensors[i].shape[axis];
-        data += tensors[i].bytes;
-    }
+    if (writer->block) memcpy(writer->block, header, header_bytes);
+    cy_free(header);
+    CY_CHECK(writer->block, CARRY_E_MEMORY,
+             "out of memory: %zu bytes for a safetensors file", writer->bytes);
+    for (size_t i = 0; i < count; i++)
+        tensors[i].data = writer->block + tensors[i].offset;
     return CARRY_OK;
 }
 
@@ -334,15 +391,7 @@ carry_status cy_safetensors_seal(cy_st_writer *writer)
      * reader would refuse is never written. */
     cy_safetensors file;
     CY_TRY(cy_safetensors_open(&file, writer->block, writer->bytes));
-    char checksum[17];
-    cy_safetensors_checksum(&file, checksum);
+    uint64_t sum = checksum(&file);
     cy_safetensors_close(&file);
-    const char key[] = "\"" CHECKSUM_KEY "\":\"" CHECKSUM_BLANK;
-    size_t header_bytes = (size_t)get_u64(writer->block);
-    for (size_t i = 8; i + sizeof key <= 8 + header_bytes; i++)
-        if (memcmp(writer->block + i, key, sizeof key - 1) == 0) {
-            memcpy(writer->block + i + sizeof key - 1 - 16, checksum, 16);
-            return CARRY_OK;
-        }
-    return cy_fail(CARRY_E_FORMAT, "the header lost its checksum");
+    return cy_safetensors_enter(writer->block, (size_t)get_u64(writer->block) + 8, sum);
 }

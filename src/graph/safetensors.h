@@ -21,6 +21,7 @@ typedef struct cy_st_tensor {
     uint64_t shape[CY_ST_MAX_RANK];
     const unsigned char *data; /* as aligned as the file happens to be */
     uint64_t bytes;
+    uint64_t offset; /* of its data, from the file's first byte */
 } cy_st_tensor;
 
 typedef struct cy_safetensors {
@@ -35,27 +36,45 @@ typedef struct cy_safetensors {
 carry_status cy_safetensors_open(cy_safetensors *file, const void *data, size_t bytes);
 void cy_safetensors_close(cy_safetensors *file);
 
+/* A file that is not in memory: how many bytes come before its data, by its first 8; then the same from these bytes
+ * alone. Tensors have an offset, and NULL for data. `file_bytes` is the length of it all. */
+carry_status cy_safetensors_header_bytes(const void *first, uint64_t file_bytes,
+                                         size_t *bytes);
+carry_status cy_safetensors_open_header(cy_safetensors *file, const void *header,
+                                        size_t bytes, uint64_t file_bytes);
+
 const cy_st_tensor *cy_safetensors_find(const cy_safetensors *file, const char *name);
 /* NULL when there is no such key. */
 const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key);
 
-/* Over metadata (all but "carry.checksum"), names, shapes and data, in an order that does not depend
- * on how the JSON is written. 16 hex digits. */
-void cy_safetensors_checksum(const cy_safetensors *file, char checksum[17]);
+/* Over metadata (all but "carry.checksum"), names, dtypes, shapes and data, in an order that does not depend
+ * on how the JSON is written: a sum of one hash of the metadata and one of each tensor. A tensor's begins here and goes
+ * on with cy_hash64 over its data, in as many pieces as wanted. Written as 16 hex digits. */
+uint64_t cy_safetensors_hash_metadata(json_t *metadata);
+uint64_t cy_safetensors_hash_begin(const cy_st_tensor *tensor);
 
-/* Checks "carry.checksum" where it is present. */
+/* Whether `sum` is the checksum that the file states, if it states one. */
+#define CY_ST_CHECKSUM "carry.checksum"
+carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t sum);
+
+/* Checks the checksum of a file in memory where it states one. */
 carry_status cy_safetensors_verify(const cy_safetensors *file);
 
-/* Lays out a file of float32 tensors: takes the header's JSON members in the order given, returns one
- * block (cy_alloc) with the header written and data[i] pointing where tensor i goes. The checksum is
- * entered by cy_safetensors_seal once the data is there. */
+/* The header of a file of these tensors, padded so that data begins aligned: a block (cy_alloc) with a blank
+ * checksum of the final width, entered by cy_safetensors_enter once it is known.
+ *   tensors   name, dtype, rank and shape are read; bytes and offset are set
+ *   metadata  a JSON object of strings, borrowed; the checksum is added */
+carry_status cy_safetensors_header(json_t *metadata, cy_st_tensor *tensors, size_t count,
+                                   unsigned char **header, size_t *bytes);
+carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t sum);
+
+/* A whole file in one block (cy_alloc): the header written and data[i] pointing where tensor i goes.
+ * cy_safetensors_seal enters the checksum once the data is there. */
 typedef struct cy_st_writer {
     unsigned char *block;
     size_t bytes;
 } cy_st_writer;
 
-/* `tensors`: name, rank and shape are read; `data` is set to the place in the block. `metadata`: a JSON
- * object of strings, borrowed. */
 carry_status cy_safetensors_layout(cy_st_writer *writer, json_t *metadata,
                                    cy_st_tensor *tensors, size_t count);
 carry_status cy_safetensors_seal(cy_st_writer *writer);

@@ -175,18 +175,18 @@ carry_status carry_session_get_info(carry_session *session, carry_session_info *
     CY_TRY(cy_session_take(session, "carry_session_get_info"));
     cy_session_facts facts;
     session->backend->session_facts(session->device_session, &facts);
-    carry_session_info known = {.threads = session->limits.threads,
-                                .max_rows = session->limits.max_rows,
-                                .max_steps = session->limits.max_steps,
-                                .states = cy_pool_open_count(&session->pool),
-                                .workspace_bytes =
-                                    session->workspace_bytes + facts.workspace_bytes,
-                                .pool_bytes = session->pool.bytes,
-                                .exact = session->limits.exact,
-                                .graphs = facts.graphs,
-                                .graph_chunks = facts.graph_chunks,
-                                .plain_chunks = facts.plain_chunks,
-                                .dead = facts.dead};
+    carry_session_info known = {
+        .threads = session->limits.threads,
+        .max_rows = session->limits.max_rows,
+        .max_steps = session->limits.max_steps,
+        .states = cy_pool_open_count(&session->pool),
+        .workspace_bytes = session->workspace_bytes + facts.workspace_bytes,
+        .pool_bytes = session->pool.bytes,
+        .exact = session->limits.exact,
+        .graphs = facts.graphs,
+        .graph_chunks = session->graph_chunks + facts.graph_chunks,
+        .plain_chunks = session->plain_chunks + facts.plain_chunks,
+        .dead = facts.dead};
     cy_session_leave(session);
     return cy_sized_write(info, &known, sizeof known, "carry_session_info");
 }

@@ -13,6 +13,7 @@ struct carry_session {
     cy_pool pool;
     cy_limits limits;
     uint64_t workspace_bytes;
+    uint64_t graph_chunks, plain_chunks; /* run by models before the present one */
 
     /* of one group of rows, [limits.max_rows] */
     cy_row *rows;

@@ -4,6 +4,7 @@
  * Linked with --wrap for cy_alloc, cy_free and the C library's allocators: the calls of the objects of
  * carry go through the counters below. */
 #include "support.h"
+#include "test_folder.h"
 
 #include "base/mem.h"
 
@@ -133,6 +134,8 @@ typedef struct opened {
     carry_state state, source;
     void *buffer;
     size_t capacity;
+    char path[PATH_BYTES];
+    carry_model *other;
 } opened;
 
 static carry_status open_model(void *argument)
@@ -322,6 +325,151 @@ Test(alloc, every_allocation_of_saving_and_restoring)
     carry_session_close(&o.session);
     carry_model_close(&o.model);
     cr_assert_eq(atomic_load(&live), 0);
+}
+
+static carry_status save_pool(void *argument)
+{
+    opened *o = argument;
+    return carry_pool_save(o->session, o->path, NULL, NULL, 0);
+}
+static carry_status load_pool(void *argument)
+{
+    opened *o = argument;
+    return carry_pool_load(o->session, o->path, &o->state, NULL, 1, &o->bytes);
+}
+static void close_state(void *argument)
+{
+    opened *o = argument;
+    OK(carry_state_close(o->session, &o->state));
+}
+static int only_the_old_file(void *argument)
+{
+    size_t bytes;
+    void *file = file_read(((opened *)argument)->path, &bytes);
+    free(file);
+    return file && bytes == 7 && folder_count("") == 1;
+}
+
+Test(alloc, every_allocation_of_a_pool_file)
+{
+    opened o = {.model = build_model(&specs[0])};
+    folder_open();
+    folder_path(o.path, "pool");
+    file_write(o.path, "the old", 7);
+    OK(carry_session_open(&o.session, o.model, NULL));
+    OK(carry_state_open(o.session, &o.state));
+    float h[5] = {1, 2, 3, 4, 5}, back[5];
+    OK(carry_state_write(o.session, o.state, 0, h, 5));
+    long saving = fail_each(&(attempt){save_pool, keep_state, only_the_old_file, &o, 0});
+    cr_assert_geq(saving, 8, "%ld allocations", saving);
+    carry_session_close(&o.session);
+
+    OK(carry_session_open(&o.session, o.model, NULL));
+    OK(carry_state_open(o.session, &o.source));
+    long loading = fail_each(&(attempt){load_pool, close_state, no_state, &o, 0});
+    cr_assert_geq(loading, 8, "%ld allocations", loading);
+    OK(load_pool(&o));
+    OK(carry_state_read(o.session, o.state, 0, back, 5));
+    SAME_BITS(back, h, 5);
+    carry_session_close(&o.session);
+    carry_model_close(&o.model);
+    folder_close();
+    cr_assert_eq(atomic_load(&live), 0);
+}
+
+/* A load that needs more memory for its states, and does not get it, has opened none. */
+Test(alloc, loading_into_a_pool_that_must_grow)
+{
+    enum { MANY = 20000 };
+    opened o = {.model = build_model(&specs[0])};
+    static carry_state states[MANY];
+    size_t count;
+    folder_open();
+    folder_path(o.path, "pool");
+    OK(carry_session_open(&o.session, o.model, NULL));
+    for (int i = 0; i < MANY; i++)
+        OK(carry_state_open(o.session, &states[i]));
+    OK(save_pool(&o));
+    carry_session_close(&o.session);
+    OK(carry_session_open(&o.session, o.model, NULL));
+    int refused = 0;
+    for (long number = 1;; number++) {
+        atomic_store(&ours, 0);
+        atomic_store(&fail_at, number);
+        carry_status status =
+            carry_pool_load(o.session, o.path, states, NULL, MANY, &count);
+        bool reached = atomic_load(&ours) >= number;
+        atomic_store(&fail_at, 0);
+        if (!reached) {
+            OK(status);
+            break;
+        }
+        cr_assert_eq(status, CARRY_E_MEMORY, "allocation %ld: %s", number,
+                     carry_status_name(status));
+        carry_pool_info info = {.size = sizeof info};
+        OK(carry_session_get_pool(o.session, &info));
+        cr_assert_eq(info.open, 0);
+        cr_assert_eq(count, 0);
+        for (int i = 0; i < MANY; i++)
+            cr_assert_eq(states[i].id, 0);
+        refused += info.opened > 0; /* in the middle of the file */
+    }
+    cr_assert_gt(refused, 0, "no allocation failed after a state was opened");
+    carry_session_close(&o.session);
+    carry_model_close(&o.model);
+    folder_close();
+    cr_assert_eq(atomic_load(&live), 0);
+}
+
+static carry_status set_model(void *argument)
+{
+    opened *o = argument;
+    return carry_session_set_model(o->session, o->other);
+}
+static carry_status run_one(opened *o, float *y)
+{
+    static const float x[3] = {1, -1, 0.5f};
+    rig r = {.session = o->session, .in = 3, .out = 2};
+    return run_call(
+        &r, &(call_spec){.rows = 1, .max_steps = 1, .states = &o->state, .x = x, .y = y});
+}
+static float old_answer[2], y_of_old[2];
+static int answers_as_before(void *argument)
+{
+    opened *o = argument;
+    OK(carry_state_reset(o->session, o->state));
+    OK(run_one(o, y_of_old));
+    return memcmp(y_of_old, old_answer, sizeof old_answer) == 0;
+}
+
+Test(alloc, every_allocation_of_another_model)
+{
+    model_spec retrained = specs[0];
+    retrained.seed = 9;
+    for (uint32_t threads = 1; threads <= 3; threads += 2) {
+        carry_session_options options = {.size = sizeof options, .threads = threads};
+        opened o = {.model = build_model(&specs[0]), .other = build_model(&retrained)};
+        OK(carry_session_open(&o.session, o.model, &options));
+        OK(carry_state_open(o.session, &o.state));
+        OK(run_one(&o, old_answer));
+        long count =
+            fail_each(&(attempt){set_model, keep_state, answers_as_before, &o, 0});
+        cr_assert_geq(count, 2, "%ld allocations", count);
+        carry_model_close(&o.model);
+        cr_assert(!answers_as_before(&o), "the old model answers");
+        if (!on_cuda() && threads == 3) { /* nor does a thread that cannot start harm */
+            OK(run_one(&o, old_answer));
+            cr_assert(!answers_as_before(&o));
+            memcpy(old_answer, y_of_old, sizeof y_of_old);
+            atomic_store(&thread_to_refuse, 1);
+            cr_assert_eq(set_model(&o), CARRY_E_MEMORY);
+            atomic_store(&thread_to_refuse, 0);
+            cr_assert(answers_as_before(&o));
+        }
+        carry_session_close(&o.session);
+        carry_model_close(&o.other);
+        cr_assert_eq(atomic_load(&live), 0);
+    }
 }
 
 Test(alloc, run_and_reset_allocate_nothing)

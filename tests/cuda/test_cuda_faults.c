@@ -6,7 +6,9 @@
  * one that is dead says so.
  *
  * Linked with --wrap for cy_alloc and cy_free. Sanitized, every thirteenth fails; all of them in other builds. */
+#define _GNU_SOURCE /* setenv */
 #include "cuda_support.h"
+#include "tests/api/test_folder.h"
 
 #include "base/mem.h"
 #include "base/status.h"
@@ -14,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { EVERY = FEWER > 1 ? 13 : 1 };
 
@@ -44,6 +47,15 @@ void __wrap_cy_free(void *block)
 
 /* ---- the scenario --------------------------------------------------------------------------- */
 
+/* Files in memory, where there is such a folder: thousands of them are synchronised. */
+static void open_folder(void)
+{
+    if (access("/dev/shm", W_OK) == 0) setenv("TMPDIR", "/dev/shm", 1);
+    folder_open();
+}
+
+TestSuite(cuda_faults, .init = open_folder, .fini = folder_close);
+
 static const fake_device gpu = {1, 8, 0, 4, (size_t)1 << 30, 0};
 static const carry_graph_shape at_open[] = {{3, 2}}, warmed[] = {{2, 3}};
 
@@ -53,6 +65,7 @@ typedef struct scenario {
     carry_precision precision;
     uint32_t exact, max_rows;
     bool graphs, async;
+    bool moving; /* another model takes over, and the pool goes to a file and back */
     carry_place place;
 } scenario;
 
@@ -82,26 +95,43 @@ static const scenario scenarios[] = {
      .exact = 1,
      .async = true,
      .place = CARRY_DEVICE},
+    {.name = "another model and a file, exact, in graphs",
+     .spec = {.features = 2,
+              .layers = {LSTM_LAYER(4, SEQUENCES), DENSE_LAYER(2, CY_ACT_TANH)}},
+     .exact = 1,
+     .graphs = true,
+     .moving = true},
+    {.name = "another model and a file, asynchronous, pinned, cuBLAS",
+     .spec = {.features = 2, .layers = {LSTM_LAYER(3, SEQUENCES)}},
+     .async = true,
+     .moving = true,
+     .place = CARRY_PINNED},
 };
 
 /* A run of it. */
 typedef struct run {
     const scenario *s;
-    const void *file;
-    size_t file_bytes;
-    carry_model *model;
+    const void *file, *other_file;
+    size_t file_bytes, other_bytes;
+    carry_model *model, *other;
     carry_session *session;
-    carry_state states[ROWS], copy;
+    carry_state states[ROWS], copy, loaded[ROWS + 1];
     buffer x, y;
     void *saved;
     size_t saved_bytes;
 } run;
 
+/* Both models, or none. */
 static carry_status open_the_model(run *r)
 {
     carry_model_options options = {
         .size = sizeof options, .device = "cuda", .precision = r->s->precision};
-    return carry_model_open_bytes(&r->model, r->file, r->file_bytes, &options);
+    CY_TRY(carry_model_open_bytes(&r->model, r->file, r->file_bytes, &options));
+    if (!r->s->moving) return CARRY_OK;
+    carry_status status =
+        carry_model_open_bytes(&r->other, r->other_file, r->other_bytes, &options);
+    if (status != CARRY_OK) carry_model_close(&r->model);
+    return status;
 }
 
 static carry_status open_the_session(run *r)
@@ -182,17 +212,56 @@ static carry_status close_copy(run *r)
     return carry_state_close(r->session, &r->copy);
 }
 
+static carry_status set_the_other(run *r)
+{
+    return r->s->moving ? carry_session_set_model(r->session, r->other) : CARRY_OK;
+}
+
+static const char *pool_path(void)
+{
+    static char path[PATH_BYTES];
+    folder_path(path, "pool");
+    return path;
+}
+
+static carry_status save_pool(run *r)
+{
+    return r->s->moving ? carry_pool_save(r->session, pool_path(), NULL, NULL, 0)
+                        : CARRY_OK;
+}
+
+/* The states and the copy of one. */
+static carry_status load_pool(run *r)
+{
+    size_t count;
+    if (!r->s->moving) return CARRY_OK;
+    return carry_pool_load(r->session, pool_path(), r->loaded, NULL, ROWS + 1, &count);
+}
+
+static carry_status close_loaded(run *r)
+{
+    for (int i = 0; i <= ROWS; i++)
+        CY_TRY(carry_state_close(r->session, &r->loaded[i]));
+    return CARRY_OK;
+}
+
 typedef carry_status step(run *r);
 static step *const steps[] = {
-    open_the_model, open_the_session, open_the_states, call_all, call_one,
-    copy_one,       save_all,         restore_all,     warm,     call_some,
-    wait,           close_copy,       call_all,        wait};
-enum { COPY_STEP = 5, STEP_COUNT = sizeof steps / sizeof *steps };
+    open_the_model, open_the_session, open_the_states, call_all,  call_one,
+    copy_one,       save_all,         restore_all,     warm,      call_some,
+    wait,           set_the_other,    call_some,       save_pool, load_pool,
+    close_loaded,   close_copy,       call_all,        wait};
+enum { COPY_STEP = 5, SET_STEP = 11, STEP_COUNT = sizeof steps / sizeof *steps };
 
 /* Outside of what is counted: the caller's own arrays. */
 static run begin_run(const scenario *s, const void *file, size_t bytes)
 {
     run r = {.s = s, .file = file, .file_bytes = bytes};
+    if (s->moving) {
+        model_spec retrained = s->spec;
+        retrained.seed = 1;
+        r.other_file = build_bytes(&retrained, &r.other_bytes);
+    }
     carry_dtype type = s->spec.ids ? CARRY_I32 : CARRY_F32;
     size_t count = ROWS * STEPS * s->spec.features;
     if (s->spec.ids) count = ROWS * STEPS;
@@ -212,11 +281,13 @@ static run begin_run(const scenario *s, const void *file, size_t bytes)
 static void end_run(run *r)
 {
     carry_session_close(&r->session);
+    carry_model_close(&r->other);
     carry_model_close(&r->model);
 }
 
 static void end_arrays(run *r)
 {
+    cy_free((void *)r->other_file);
     buffer_close(&r->x);
     buffer_close(&r->y);
     free(r->saved);
@@ -253,7 +324,19 @@ typedef struct record {
     float states[STEP_COUNT][MOST_NUMBERS]; /* after each */
     size_t state_count[STEP_COUNT];
     long allocations;
+    size_t closing; /* calls that giving an open session's workspace back takes */
 } record;
+
+/* Closes another session of the same kind: without states, that is what is closed under a session, too. */
+static size_t count_closing(run *r)
+{
+    run twin = {.s = r->s, .model = r->model};
+    OK(open_the_session(&twin));
+    OK(warm(&twin));
+    size_t before = fake_seen_now().calls;
+    carry_session_close(&twin.session);
+    return fake_seen_now().calls - before;
+}
 
 static record *record_clean(const scenario *s)
 {
@@ -269,6 +352,7 @@ static record *record_clean(const scenario *s)
             if (!reading) clean->last_call[i] = fake_seen_now().calls;
             else if (i > 0) clean->state_count[i] = read_all(&r, clean->states[i]);
         }
+        if (reading && s->moving) clean->closing = count_closing(&r);
         if (!reading) clean->allocations = allocations;
         end_run(&r);
         if (!reading) clean->end = fake_seen_now().calls;
@@ -359,10 +443,13 @@ static void check_fault(const scenario *s, const record *clean, const fault *f)
         check_unmoved(&r, clean, f, i);
         OK(steps[i](&r)); /* the same again now works */
     }
-    /* All but closing reports what fails, except for the name of a device in its description. */
+    /* All but closing reports what fails, a workspace under a session as well, and except for the name of a device in
+     * its description. */
     bool in_steps = f->allocation || f->call <= clean->last_call[STEP_COUNT - 1];
     bool untold = f->call && f->failure == FAKE_ONCE &&
                   strcmp(fake_call_name(f->call), "cudaGetDeviceProperties") == 0;
+    untold = untold || (f->call > clean->last_call[SET_STEP] - clean->closing &&
+                        f->call <= clean->last_call[SET_STEP]);
     cr_assert(failed || !in_steps || untold, "%s: nobody was told",
               where(s, f, STEP_COUNT));
     if (in_steps && !dead && f->failure == FAKE_ONCE) {
@@ -374,6 +461,8 @@ static void check_fault(const scenario *s, const record *clean, const fault *f)
     end_run(&r);
     fake_fail_call(0, FAKE_ONCE);
     failing_allocation = 0;
+    cr_assert_eq(folder_count("pool.tmp-"), 0, "%s: left beside the file",
+                 where(s, f, -1));
     cr_assert_eq(fake_open_handles(), arrays, "%s: %zu handles leak", where(s, f, -1),
                  fake_open_handles() - arrays);
     cr_assert_eq(live_blocks, blocks, "%s: %ld blocks leak", where(s, f, -1),
@@ -408,6 +497,8 @@ SCENARIO(1)
 SCENARIO(2)
 SCENARIO(3)
 SCENARIO(4)
+SCENARIO(5)
+SCENARIO(6)
 
 Test(cuda_faults, every_allocation_of_the_host)
 {

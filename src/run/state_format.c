@@ -1,0 +1,223 @@
+#include "run/state_format.h"
+
+#include "base/mem.h"
+
+#include <string.h>
+
+#define FILE_VERSION "1"
+#define NAME_BYTES   (CY_MAX_NAME + 8)
+
+/* ---- the table ------------------------------------------------------------------------------ */
+
+static void list_tensors(cy_state_table *table, const cy_graph *graph,
+                         const uint8_t *tensors)
+{
+    for (uint32_t i = 0; i < graph->state_count; i++) {
+        if (tensors && !tensors[i]) continue;
+        const cy_state_tensor *state = &graph->states[i];
+        char *name = table->names + table->listed * NAME_BYTES;
+        snprintf(name, NAME_BYTES, "%s/%s", graph->nodes[state->node].name, state->name);
+        table->list[table->listed] =
+            (cy_st_tensor){.name = name,
+                           .dtype = "F32",
+                           .rank = 2,
+                           .shape = {table->count, state->width}};
+        table->indices[table->listed++] = i;
+    }
+}
+
+carry_status cy_state_table_open(cy_state_table *table, carry_session *session,
+                                 uint64_t count, const uint8_t *tensors)
+{
+    const cy_graph *graph = session->model->graph;
+    size_t most = graph->state_count;
+    *table = (cy_state_table){.session = session, .count = count};
+    table->list = cy_alloc((most + 1) * sizeof *table->list);
+    table->indices = cy_alloc(most * sizeof *table->indices);
+    table->names = cy_alloc(most * NAME_BYTES);
+    table->version = cy_alloc(graph->state_floats * sizeof *table->version);
+    if (table->list && table->indices && table->names && table->version) {
+        list_tensors(table, graph, tensors);
+        return CARRY_OK;
+    }
+    cy_state_table_close(table);
+    return cy_fail(CARRY_E_MEMORY, "out of memory listing %zu state tensors", most);
+}
+
+void cy_state_table_close(cy_state_table *table)
+{
+    cy_free(table->version);
+    cy_free(table->names);
+    cy_free(table->indices);
+    cy_free(table->list);
+    *table = (cy_state_table){0};
+}
+
+uint64_t cy_state_row_bytes(const cy_state_table *table)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < table->listed; i++)
+        bytes += table->list[i].shape[1] * sizeof(float);
+    return bytes;
+}
+
+/* ---- metadata ------------------------------------------------------------------------------- */
+
+json_t *cy_state_metadata(const cy_graph *graph)
+{
+    return json_pack("{s:s, s:s, s:s, s:s}", "carry.kind", "state", "carry.version",
+                     FILE_VERSION, "carry.fingerprint", graph->fingerprint,
+                     "carry.layers", graph->layers);
+}
+
+carry_status cy_state_check_kind(const cy_safetensors *file)
+{
+    const char *kind = cy_safetensors_metadata(file, "carry.kind");
+    CY_CHECK(!kind || strcmp(kind, "state") == 0, CARRY_E_FORMAT,
+             "this file holds a '%s', expected a state", kind);
+    const char *version = cy_safetensors_metadata(file, "carry.version");
+    CY_CHECK(!version || strcmp(version, FILE_VERSION) == 0, CARRY_E_UNSUPPORTED,
+             "the saved state has version '%s', this carry reads version " FILE_VERSION,
+             version);
+    CY_CHECK(!kind || cy_safetensors_metadata(file, "carry.checksum"), CARRY_E_FORMAT,
+             "the saved state has no carry.checksum, which every state that carry saves "
+             "has: it is damaged");
+    return CARRY_OK;
+}
+
+static size_t line_length(const char *text)
+{
+    return strcspn(text, "\n");
+}
+
+carry_status cy_state_difference(const char *what, const char *other, const char *own)
+{
+    for (int line = 0; *other && *own; line++) {
+        size_t a = line_length(other), b = line_length(own);
+        if (a != b || memcmp(other, own, a) != 0)
+            return cy_fail(CARRY_E_MISMATCH,
+                           "%s: line %d of its layers is '%.*s', here it is '%.*s'", what,
+                           line, (int)(a < 200 ? a : 200), other,
+                           (int)(b < 200 ? b : 200), own);
+        other += a + (other[a] == '\n');
+        own += b + (own[b] == '\n');
+    }
+    const char *more = *other ? other : own;
+    return cy_fail(CARRY_E_MISMATCH, "%s: '%.*s' is %s", what, (int)line_length(more),
+                   more, *other ? "there only" : "here only");
+}
+
+carry_status cy_state_check_model(const cy_safetensors *file, const cy_graph *graph)
+{
+    const char *fingerprint = cy_safetensors_metadata(file, "carry.fingerprint");
+    if (!fingerprint || strcmp(fingerprint, graph->fingerprint) == 0) return CARRY_OK;
+    const char *layers = cy_safetensors_metadata(file, "carry.layers");
+    if (layers && strcmp(layers, graph->layers) != 0)
+        return cy_state_difference("saved by another model", layers, graph->layers);
+    return cy_fail(CARRY_E_MISMATCH,
+                   "saved by a model with fingerprint %s, this one has %s", fingerprint,
+                   graph->fingerprint);
+}
+
+/* ---- tensors of a file ---------------------------------------------------------------------- */
+
+static carry_status check_tensor(const cy_state_table *table, cy_st_tensor *wanted,
+                                 const cy_safetensors *file)
+{
+    const cy_st_tensor *tensor = cy_safetensors_find(file, wanted->name);
+    unsigned long long width = wanted->shape[1];
+    CY_CHECK(tensor, CARRY_E_MISMATCH, "tensor '%s' is missing from the saved state",
+             wanted->name);
+    CY_CHECK(strcmp(tensor->dtype, "F32") == 0, CARRY_E_MISMATCH,
+             "tensor '%s' has dtype %s, expected F32", tensor->name, tensor->dtype);
+    CY_CHECK(tensor->rank == 2, CARRY_E_MISMATCH, "tensor '%s' has %u axes, expected 2",
+             tensor->name, tensor->rank);
+    CY_CHECK(
+        tensor->shape[0] == table->count && tensor->shape[1] == width, CARRY_E_MISMATCH,
+        "tensor '%s' is [%llu, %llu], expected [%llu, %llu]: states, units", tensor->name,
+        (unsigned long long)tensor->shape[0], (unsigned long long)tensor->shape[1],
+        (unsigned long long)table->count, width);
+    *wanted = *tensor;
+    return CARRY_OK;
+}
+
+static carry_status check_keys(cy_state_table *table, const cy_st_tensor *keys)
+{
+    CY_CHECK(strcmp(keys->dtype, "I64") == 0 && keys->rank == 1 &&
+                 keys->shape[0] == table->count,
+             CARRY_E_MISMATCH,
+             "tensor '%s' is %s of %u axes, %llu first; expected "
+             "I64 [%llu]",
+             keys->name, keys->dtype, keys->rank,
+             keys->rank ? (unsigned long long)keys->shape[0] : 0,
+             (unsigned long long)table->count);
+    table->list[table->listed] = *keys;
+    table->keys = &table->list[table->listed];
+    return CARRY_OK;
+}
+
+carry_status cy_state_check_tensors(cy_state_table *table, const cy_safetensors *file)
+{
+    for (size_t i = 0; i < table->listed; i++)
+        CY_TRY(check_tensor(table, &table->list[i], file));
+    for (size_t i = 0; i < file->count; i++) {
+        const char *name = file->tensors[i].name;
+        bool known = strcmp(name, CY_STATE_KEYS) == 0;
+        if (known) CY_TRY(check_keys(table, &file->tensors[i]));
+        for (size_t k = 0; k < table->listed && !known; k++)
+            known = strcmp(name, table->list[k].name) == 0;
+        CY_CHECK(known, CARRY_E_MISMATCH,
+                 "tensor '%s' of the saved state has no place here", name);
+    }
+    return CARRY_OK;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------- */
+
+carry_status cy_state_rows_read(const cy_state_table *table, const carry_state *states,
+                                size_t count)
+{
+    carry_session *session = table->session;
+    const cy_state_tensor *tensors = session->model->graph->states;
+    for (size_t row = 0; row < count && table->listed > 0; row++) {
+        cy_slot *slot;
+        CY_TRY(cy_pool_find(&session->pool, states[row], &slot));
+        const float *memory = cy_slot_read(slot);
+        if (memory)
+            CY_TRY(session->backend->memory_read(session->device_session, table->version,
+                                                 memory, session->pool.state_floats));
+        for (size_t i = 0; i < table->listed; i++) {
+            const cy_st_tensor *tensor = &table->list[i];
+            size_t bytes = tensor->shape[1] * sizeof(float);
+            unsigned char *to = (unsigned char *)tensor->data + row * bytes;
+            if (memory)
+                memcpy(to, table->version + tensors[table->indices[i]].offset, bytes);
+            else memset(to, 0, bytes);
+        }
+    }
+    return CARRY_OK;
+}
+
+/* A row's tensor may lie unaligned in the file: it goes through `version`, whose padding stays zeros. */
+carry_status cy_state_row_write(const cy_state_table *table, size_t row, cy_slot *slot)
+{
+    carry_session *session = table->session;
+    const cy_backend *backend = session->backend;
+    const cy_graph *graph = session->model->graph;
+    bool whole = table->listed == graph->state_count;
+    float *next;
+    if (whole) next = cy_slot_write(&session->pool, slot);
+    else CY_TRY(cy_slot_begin(session, slot, &next));
+    for (size_t i = 0; i < table->listed; i++) {
+        const cy_state_tensor *tensor = &graph->states[table->indices[i]];
+        float *values = table->version + tensor->offset;
+        size_t bytes = tensor->width * sizeof(float);
+        memcpy(values, table->list[i].data + row * bytes, bytes);
+        if (!whole)
+            CY_TRY(backend->memory_write(session->device_session, next + tensor->offset,
+                                         values, tensor->width));
+    }
+    if (!whole || table->listed == 0) return CARRY_OK;
+    return backend->memory_write(session->device_session, next, table->version,
+                                 graph->state_floats);
+}
