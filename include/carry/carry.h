@@ -355,7 +355,7 @@ CARRY_API carry_status carry_session_get_plan(carry_session *session, size_t lay
 
 /* Lets another model take over: states, handles, options and statistics stay, the next call computes with the
  * new weights. `model` must be on the session's device, of the session's precision, and have its fingerprint
- * (same layers, state tensors and widths). Waits for what CARRY_ASYNC began; allocates a workspace before the
+ * (same layers, state tensors and widths) and outputs. Waits for what CARRY_ASYNC began; allocates a workspace before the
  * old one goes, captures the graphs of the session's shapes again. The session holds the new model and gives
  * the old one back. Errors: E_ARGUMENT, E_MISMATCH (the sentence names the difference), E_BUSY, E_MEMORY,
  * E_DEVICE; the old model then stays in force. */
@@ -463,7 +463,8 @@ CARRY_API carry_status carry_state_write(carry_session *session, carry_state sta
  *   tensors  NULL for all state tensors, or one byte for each: 0 leaves that tensor out of the file
  *            (restore: as it is)
  * Bytes of a saved state come from anywhere, so restore checks everything before it believes it.
- * Metadata is checked where present; a plain safetensors file with the right tensors is accepted.
+ * Metadata is checked where present; a plain safetensors file with the right tensors is accepted, and so is a file of
+ * carry_pool_save, whose keys are left aside.
  * Errors: E_ARGUMENT; E_CAPACITY (*bytes says what is needed); E_FORMAT (not such a file, damaged,
  * checksum); E_MISMATCH (of another model, another number of states, tensor missing, extra or
  * misshapen: the sentence names the difference); E_STALE, E_FOREIGN, E_DUPLICATE (restore), E_BUSY,
@@ -477,20 +478,26 @@ CARRY_API carry_status carry_states_restore(carry_session *session,
                                             const uint8_t *tensors, const void *data,
                                             size_t bytes);
 
-/* Many states to a file and back, of any number, without holding them in memory. The file is what
- * carry_states_save makes, with one more tensor `carry.keys`, int64 [count], if keys are given.
+/* Many states to a file and back, without holding them in memory: both take a few megabytes and the file's header,
+ * whatever the number. The file is what carry_states_save makes, with one more tensor `carry.keys`, int64 [count], if
+ * keys are given; each function reads what the other wrote.
  *
  * save: replaces `path` at once or not at all: whenever the process dies, the old file or the new one is there,
- * whole. Written beside it as PATH.tmp-XXXXXX, synchronised, renamed.
- *   states  [count] to save; NULL: all open states of the session, in the order of their opening (count: 0)
+ * whole. Written beside it as PATH.tmp-XXXXXX, synchronised, renamed; the file keeps its mode, and a symbolic link
+ * stays one. A process that was killed may leave a PATH.tmp-XXXXXX behind, which nobody reads: remove it when no save
+ * is going on.
+ *   states  [count] to save, up to 2^24 - 1, each as often as wanted; NULL: all open states of the session, in the
+ *           order of their opening (count: 0)
  *   keys    [count], numbers of the caller's by which it will know the states again; NULL: none
  *           (needs states)
- * load: opens a state for each one saved, all or none.
- *   states  [capacity], receives the handles in the order of the file; NULL: only *count is set
- *   keys    [capacity], receives the keys, or NULL
- *   *count  receives how many the file has
- * Errors: E_ARGUMENT; E_FILE (the sentence names the path and the system's reason); E_CAPACITY (load); E_FULL;
- * those of carry_states_restore. */
+ * load: opens a state for each one saved, all or none. The file is read twice, checked and then loaded: a save may
+ * replace it meanwhile, nobody may write into it.
+ *   states  [capacity], receives the handles in the order of the file, {0} behind them and on failure; NULL: only
+ *           *count is set, and nothing but the header is read
+ *   keys    [capacity], receives the keys (E_MISMATCH if the file has none), or NULL; undefined on failure
+ *   *count  receives how many the file has, with E_CAPACITY too; otherwise 0 on failure
+ * Errors: E_ARGUMENT (a model that keeps no state needs keys); E_FILE (the sentence names the path and the system's
+ * reason); E_CAPACITY (load); E_FULL; those of carry_states_restore. */
 CARRY_API carry_status carry_pool_save(carry_session *session, const char *path,
                                        const carry_state *states, const int64_t *keys,
                                        size_t count);
