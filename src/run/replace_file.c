@@ -61,6 +61,10 @@ static carry_status open_beside(cy_replacement *r, mode_t mode)
 static carry_status begin(cy_replacement *r)
 {
     struct stat old;
+    size_t length = strlen(r->path);
+    CY_CHECK(length > 0, CARRY_E_FILE, "the path of the file to write is empty");
+    CY_CHECK(r->path[length - 1] != '/', CARRY_E_FILE,
+             "%s is a folder, not a file to write", r->path);
     r->target = realpath(r->path, NULL);
     if (!r->target) r->target = strdup(r->path); /* not there yet */
     CY_CHECK(r->target, CARRY_E_MEMORY, "out of memory: the name %s", r->path);

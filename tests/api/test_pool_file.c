@@ -361,6 +361,12 @@ Test(pool_file, places_that_cannot_be_written)
     folder_path(place, "");
     FAILS(CARRY_E_FILE, "is a folder",
           carry_pool_save(r.session, place, states, NULL, ROWS));
+    folder_path(place, "new/");
+    FAILS(CARRY_E_FILE, "new/ is a folder",
+          carry_pool_save(r.session, place, states, NULL, ROWS));
+    folder_path(place, ".");
+    FAILS(CARRY_E_FILE, "is a folder",
+          carry_pool_save(r.session, place, states, NULL, ROWS));
     FAILS(CARRY_E_FILE, "/proc/pool cannot be written: a file beside it",
           carry_pool_save(r.session, "/proc/pool", states, NULL, ROWS));
     FAILS(CARRY_E_FILE, "/dev/null is not a regular file",
@@ -369,7 +375,7 @@ Test(pool_file, places_that_cannot_be_written)
     cr_assert_eq(mkfifo(place, 0600), 0);
     FAILS(CARRY_E_FILE, "not a regular file",
           carry_pool_save(r.session, place, states, NULL, ROWS));
-    FAILS(CARRY_E_FILE, "", carry_pool_save(r.session, "", states, NULL, ROWS));
+    FAILS(CARRY_E_FILE, "empty", carry_pool_save(r.session, "", states, NULL, ROWS));
     cr_assert_eq(folder_count(""), 1);
 }
 
