@@ -82,8 +82,7 @@ bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted,
                             far, far, far, far, far, /* row 1 */
                             2,   far, far};          /* row 0 */
     cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, by};
-    if (by ==
-        CY_CUDA_BY_FIRST) { /* no gaps, and nothing far outside but what is not in ids */
+    if (by == CY_CUDA_BY_FIRST) { /* packed: no ids but those that are read */
         ids = {0, 5, -1, 2};
         port.data = ids.data();
         port.row_stride = 1;
