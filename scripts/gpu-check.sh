@@ -12,7 +12,8 @@
 #   probe        what barriers, exchanges, launches and memory cost, beside what was expected
 #   bench        the scoreboard, beside torch and cuDNN where they are installed (CARRY_BENCH_SECONDS=480 in all)
 #
-# Without a PART: all of them. Each ends within ten minutes. Logs, JSON with the machine's header and a summary lie
+# Without a PART: all of them. Each but prepare ends within CARRY_PART_SECONDS (570): a program that hangs is stopped, and
+# is a failure. Logs, JSON with the machine's header and a summary lie
 # in ${OUT:-build/gpu-check}. Exits 1 if anything failed.
 #
 #   --prepared DIR   a bundle made elsewhere, the folder or its .tar.gz: no compiler is needed here, only this
@@ -44,6 +45,19 @@ readonly NOT_RUN=77 # a part's exit status
 # The part could not be tried, and why: the last line that a part says counts.
 not_run() { echo "not run: $*" && return $NOT_RUN; }
 fails() { echo "FAILED: $*" && return 1; }
+
+# limited MOST NAME COMMAND...: within MOST seconds and what is left to its part; a program that hangs fails by name.
+readonly part_seconds=${CARRY_PART_SECONDS:-570}
+deadline=0 # of the part under way, in SECONDS
+limited() {
+    local most=$1 name=$2 left=$((deadline - SECONDS)) code=0
+    shift 2
+    [ $left -ge 1 ] || { fails "$name was not started: the part has had its $part_seconds s" >&2; return 1; }
+    [ $left -ge "$most" ] || most=$left
+    timeout --kill-after=5 "$most" "$@" || code=$?
+    [ $code -ne 124 ] && [ $code -ne 137 ] || fails "$name was stopped after $most s" >&2
+    return $code
+}
 
 quoted() { printf '"%s"' "$(tr -d '\n' <<<"$1" | sed 's/[\\"]/\\&/g')"; }
 asked() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
@@ -116,13 +130,13 @@ part_prepare() {
 
 part_conformance() {
     if [ -n "$dry" ]; then
-        "$dry/bin/dialect_dump" --write "$out/dialect.dump" --schedule 1 &&
-            "$dry/bin/dialect_dump" --compare "$out/dialect.dump" --schedule 2
+        limited 120 dialect_dump "$dry/bin/dialect_dump" --write "$out/dialect.dump" --schedule 1 &&
+            limited 120 dialect_dump "$dry/bin/dialect_dump" --compare "$out/dialect.dump" --schedule 2
         return
     fi
     local need=()
     [ "$(asked compute_cap)" = 9.0 ] && need=(--need-all)
-    timeout 300 "$bundle/bin/dialect_dump" --compare "$bundle/dialect.dump" --repeat 20 "${need[@]}"
+    limited 300 dialect_dump "$bundle/bin/dialect_dump" --compare "$bundle/dialect.dump" --repeat 20 "${need[@]}"
 }
 
 part_kernels() {
@@ -132,7 +146,8 @@ part_kernels() {
         [ -x "$folder/$program$suffix" ] || continue
         found=$((found + 1))
         echo "---- $program"
-        EMU_SEED=1 EMU_SCHEDULES=$([ -n "$dry" ] && echo 1 || echo 3) timeout 180 "$folder/$program$suffix" || bad=1
+        EMU_SEED=1 EMU_SCHEDULES=$([ -n "$dry" ] && echo 1 || echo 3) \
+            limited 180 "$program" "$folder/$program$suffix" || bad=1
     done
     [ $found -gt 0 ] || { fails "no program of the kernels' tests in $folder"; return; }
     return $bad
@@ -141,7 +156,7 @@ part_kernels() {
 # suite PROGRAM DEVICE: a Criterion suite, every test of which must run.
 suite() {
     local code=0 counts
-    CARRY_TEST_DEVICE=$2 timeout 300 "$1" --verbose >"$out/suite-last.log" 2>&1 || code=$?
+    CARRY_TEST_DEVICE=$2 limited 180 "$(basename "$1")" "$1" --verbose >"$out/suite-last.log" 2>&1 || code=$?
     counts=$(sed 's/\x1b\[[0-9;]*m//g' "$out/suite-last.log" | sed -n 's/.*Synthesis: *//p' | tail -n 1)
     printf '%-18s %s\n' "$(basename "$1")" "${counts:-no summary}"
     cat "$out/suite-last.log" >>"$out/suite-verbose.log"
@@ -163,11 +178,11 @@ part_suite() {
         suite "$dry/bin/test_model" cpu
         return
     fi
-    timeout 60 "$bundle/bin/bench_gpu" --device cuda --only 128,1,1,1,fp32 --repeats 3 | grep -q '"kind":"result"' ||
+    limited 60 bench_gpu "$bundle/bin/bench_gpu" --device cuda --only 128,1,1,1,fp32 --repeats 3 | grep -q '"kind":"result"' ||
         { fails "carry cannot run one step on a CUDA device"; return; }
     # A suite that does not look at the variable would pass on the CPU.
     program=$(head -n 1 "$bundle/suites")
-    if CARRY_TEST_DEVICE=no-such-device timeout 300 "$bundle/bin/$program" >/dev/null 2>&1; then
+    if CARRY_TEST_DEVICE=no-such-device limited 60 "$program" "$bundle/bin/$program" >/dev/null 2>&1; then
         fails "$program passes on a device that does not exist: it does not look at CARRY_TEST_DEVICE"
         return
     fi
@@ -182,22 +197,22 @@ part_sanitizer() {
     [ -n "$sanitizer" ] || { not_run "compute-sanitizer is not installed"; return; }
     for tool in memcheck racecheck synccheck; do
         echo "---- $tool"
-        timeout 150 "$sanitizer" --tool $tool --error-exitcode 1 "$bundle/bin/dialect_dump" \
-            --compare "$bundle/dialect.dump" || bad=1
-        EMU_SEED=1 EMU_SCHEDULES=1 timeout 150 "$sanitizer" --tool $tool --error-exitcode 1 "$bundle/bin/test_kernels" || bad=1
+        limited 100 "dialect_dump under $tool" "$sanitizer" --tool $tool --error-exitcode 1 \
+            "$bundle/bin/dialect_dump" --compare "$bundle/dialect.dump" || bad=1
+        EMU_SEED=1 EMU_SCHEDULES=1 limited 100 "test_kernels under $tool" "$sanitizer" --tool $tool --error-exitcode 1 "$bundle/bin/test_kernels" || bad=1
     done
-    timeout 120 "$sanitizer" --tool memcheck --error-exitcode 1 "$bundle/bin/bench_gpu" --device cuda --repeats 2 \
+    limited 120 "bench_gpu under memcheck" "$sanitizer" --tool memcheck --error-exitcode 1 "$bundle/bin/bench_gpu" --device cuda --repeats 2 \
         --only 128,4,16,2,fp32 --only 128,4,16,1,bf16 || bad=1
     return $bad
 }
 
 part_probe() {
     if [ -n "$dry" ]; then
-        EMU_SEED=1 EMU_SCHEDULES=1 "$dry/bin/test_probe"
+        EMU_SEED=1 EMU_SCHEDULES=1 limited 120 test_probe "$dry/bin/test_probe"
         return
     fi
     machine_json >"$out/probe.json"
-    timeout 300 "$bundle/bin/gpu_probe" >>"$out/probe.json"
+    limited 300 gpu_probe "$bundle/bin/gpu_probe" >>"$out/probe.json"
 }
 
 part_bench() {
@@ -208,18 +223,18 @@ part_bench() {
         which=(--device cpu --repeats 3 --only 128,1,1,1,fp32 --only 128,1,16,1,fp32)
     fi
     machine_json >"$out/bench-carry.json"
-    timeout $((seconds / 2 + 120)) "$program" "${which[@]}" >>"$out/bench-carry.json" || bad=1
+    limited $((seconds / 2 + 120)) bench_gpu "$program" "${which[@]}" >>"$out/bench-carry.json" || bad=1
     "$program" "${which[@]}" --list >"$out/shapes.txt"
     if command -v python3 >/dev/null; then
         machine_json >"$out/bench-torch.json"
-        python3 bench/vs/torch_lstm.py --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-torch.json"
+        limited $((seconds / 4 + 60)) torch_lstm.py python3 bench/vs/torch_lstm.py --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-torch.json"
         code=$?
         [ $code -eq 0 ] || { rm -f "$out/bench-torch.json"; echo "torch: not measured"; }
         [ $code -eq 0 ] || [ $code -eq $NOT_RUN ] || bad=1
     fi
     if [ -z "$dry" ] && [ -x "$bundle/bin/cudnn_lstm" ]; then
         machine_json >"$out/bench-cudnn.json"
-        timeout $((seconds / 4 + 60)) "$bundle/bin/cudnn_lstm" --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-cudnn.json"
+        limited $((seconds / 4 + 60)) cudnn_lstm "$bundle/bin/cudnn_lstm" --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-cudnn.json"
         code=$?
         [ $code -eq 0 ] || { rm -f "$out/bench-cudnn.json"; echo "cuDNN: not measured"; }
         [ $code -eq 0 ] || [ $code -eq $NOT_RUN ] || bad=1
@@ -236,6 +251,7 @@ part_bench() {
 # run PART: its output goes to the screen and to a log; its last words into the summary.
 run() {
     local start=$SECONDS code=0 said
+    deadline=$((SECONDS + part_seconds))
     echo "==== $1"
     "part_$1" </dev/null 2>&1 | tee "$out/$1.log" || code=$?
     said=$(grep -v '^ *$' "$out/$1.log" | tail -n 1 | cut -c 1-100)

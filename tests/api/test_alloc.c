@@ -497,9 +497,28 @@ Test(alloc, run_and_reset_allocate_nothing)
                               .x = x,
                               .y = y};
             carry_state foreign = {1};
+            uint64_t offsets[ROWS + 1] = {0};
+            for (int row = 0; row < rows; row++)
+                offsets[row + 1] = offsets[row] + steps[row];
+            carry_array in = {.size = sizeof in,
+                              .data = x,
+                              .dtype = r.ids ? CARRY_I32 : CARRY_F32,
+                              .bytes = (size_t)(rows * most) * r.in * sizeof *x},
+                        out = {.size = sizeof out,
+                               .data = y,
+                               .bytes = output_count(&r, (size_t)rows, (size_t)most,
+                                                     CARRY_STEPS_AS_MODEL) *
+                                        sizeof *y};
+            carry_batch packed = {.size = sizeof packed,
+                                  .rows = (size_t)rows,
+                                  .inputs = &in,
+                                  .input_count = 1,
+                                  .outputs = &out,
+                                  .output_count = 1,
+                                  .row_offsets = offsets};
             atomic_store(&ours, 0);
             atomic_store(&libc_calls, 0);
-            carry_status all[6];
+            carry_status all[7];
             all[0] = run_call(&r, &call);
             call.steps = steps;
             all[1] = run_call(&r, &call);
@@ -510,11 +529,12 @@ Test(alloc, run_and_reset_allocate_nothing)
             all[4] = carry_state_reset(r.session, foreign);
             call.states = NULL;
             all[5] = run_call(&r, &call);
+            all[6] = carry_run(r.session, &packed);
             long own = atomic_load(&ours), libc = atomic_load(&libc_calls);
             cr_assert_eq(own, 0, "%ld allocations of ours", own);
             if (!on_cuda()) /* the emulated runtime is in this program, and allocates */
                 cr_assert_eq(libc, 0, "%ld allocations through the C library", libc);
-            for (int k = 0; k < 6; k++)
+            for (int k = 0; k < 7; k++)
                 cr_assert_eq(all[k], k == 4 ? CARRY_E_FOREIGN : CARRY_OK, "call %d: %s",
                              k, carry_error());
             free(x);

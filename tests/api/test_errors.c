@@ -154,6 +154,53 @@ Test(errors, what_carry_run_refuses)
     good_close(&g);
 }
 
+Test(errors, packed_batches_that_are_refused)
+{
+    good g;
+    good_open(&g, &spec);
+    const carry_batch batch = g.batch;
+    const carry_array in = g.in, out = g.out;
+    const uint64_t offsets[ROWS + 1] = {1, 4, 8};
+#define WITH(...) (AGAIN, g.batch.row_offsets = (const uint64_t[ROWS + 1]){__VA_ARGS__})
+
+    WITH(1, 0, 2);
+    SPOILED(g, CARRY_E_ARGUMENT, "falls from 1 to 0 behind row 0");
+    WITH(0, 3, 2);
+    SPOILED(g, CARRY_E_ARGUMENT, "falls from 3 to 2 behind row 1");
+    WITH(0, 5, 6);
+    SPOILED(g, CARRY_E_ARGUMENT, "gives a row 5 steps, max_steps is 4");
+    WITH(0, 1, 1 + ((uint64_t)1 << 32));
+    g.batch.max_steps = 0;
+    SPOILED(g, CARRY_E_ARGUMENT, "a row 4294967296 steps; 4294967295 are the most");
+    WITH(UINT64_MAX - 4, UINT64_MAX - 4, UINT64_MAX);
+    SPOILED(g, CARRY_E_ARGUMENT, "more than memory can hold");
+    WITH(1, 5, 9); /* the array has eight steps */
+    SPOILED(g, CARRY_E_CAPACITY, "input 0 has 96 bytes, 9 steps of 3 numbers need 108");
+    WITH(0, 1, 2); /* of outputs without a time axis, rows are counted */
+    g.out.bytes--;
+    SPOILED(g, CARRY_E_CAPACITY, "output 0 has 15 bytes, 2 rows of 2 numbers need 16");
+    WITH(0, 1, 4);
+    g.batch.steps = (const uint32_t[ROWS]){2, 3};
+    SPOILED(g, CARRY_E_ARGUMENT, "row 0 has 2 steps, its place in the arrays 1");
+    AGAIN;
+    g.batch.row_offsets = offsets;
+    OK(carry_run(g.r.session, &g.batch));
+    good_close(&g);
+
+    good_open(&g, &ids);
+    const uint64_t packed[ROWS + 1] = {2, 4, 7};
+    g.batch.row_offsets = packed;
+    g.out.bytes = 7 * 4 * sizeof(float) - 1;
+    SPOILED(g, CARRY_E_CAPACITY, "output 0 has 111 bytes, 7 steps of 4 numbers need 112");
+    g.out.bytes++;
+    ((int32_t *)g.x)[1] = -1; /* before the first row: nobody's */
+    ((int32_t *)g.x)[5] = 6;
+    SPOILED(g, CARRY_E_INPUT, "row 1, step 1: id 6");
+    ((int32_t *)g.x)[5] = 5;
+    OK(carry_run(g.r.session, &g.batch));
+    good_close(&g);
+}
+
 Test(errors, a_duplicate_far_away_is_found)
 {
     rig r = rig_open(&ids, NULL);

@@ -297,6 +297,102 @@ Test(cuda_calls, an_input_too_large_for_the_block_is_copied_as_it_is)
     rig_close(&r);
 }
 
+/* Rows of `steps` steps and room for `more`, packed from step `first` of arrays that are no longer than they need to be. */
+static cost cost_of_packed(const rig *r, size_t rows, const uint32_t *steps,
+                           uint32_t more, uint64_t first, carry_place place)
+{
+    uint64_t offsets[65] = {first};
+    for (size_t row = 0; row < rows; row++)
+        offsets[row + 1] = offsets[row] + steps[row] + more;
+    void *numbers = random_input(r, 1, offsets[rows], 1);
+    buffer x = buffer_open(place, CARRY_F32, offsets[rows] * r->in);
+    buffer y = buffer_open(place, CARRY_F32, offsets[rows] * r->out);
+    buffer_write(&x, numbers);
+    cost before = begin_cost();
+    OK(run_wide(r->session, &(wide_call){.rows = rows,
+                                         .steps = steps,
+                                         .row_offsets = offsets,
+                                         .x = &x,
+                                         .y = &y,
+                                         .outputs = 1}));
+    cost after = end_cost(before);
+    free(numbers);
+    buffer_close(&x);
+    buffer_close(&y);
+    return after;
+}
+
+/* Of packed rows only the steps that there are cross the bus, however uneven they are. */
+Test(cuda_calls, packed_rows_cross_the_bus_without_padding)
+{
+    enum { ROWS = 5, ALL = 34, FEATURES = 3, UNITS = 6, LARGE = 600 };
+    static const uint32_t steps[ROWS] = {1, 0, 30, 1, 2};
+    for (uint32_t features = FEATURES; features <= LARGE; features += LARGE - FEATURES) {
+        model_spec spec = {.features = features,
+                           .layers = {LSTM_LAYER(UNITS, SEQUENCES)}};
+        rig r = rig_on(
+            "cuda", &spec,
+            &(carry_session_options){.size = sizeof(carry_session_options), .exact = 1});
+        size_t input = ALL * features * sizeof(float);
+        for (carry_place place = CARRY_HOST; place <= CARRY_DEVICE; place++) {
+            bool in_block = place == CARRY_HOST && features == FEATURES;
+            cost c = cost_of_packed(&r, ROWS, steps, 0, 3, place);
+            size_t to_device = block_bytes(in_block ? input : 0, 1, ROWS);
+            if (!in_block && place != CARRY_DEVICE) to_device += input;
+            cr_assert_eq(c.seen.bytes_to_device, to_device,
+                         "%u features, place %d: %zu bytes, expected %zu", features,
+                         (int)place, c.seen.bytes_to_device, to_device);
+            cr_assert_eq(c.seen.bytes_to_host,
+                         place == CARRY_DEVICE ? 0 : ALL * UNITS * sizeof(float));
+            cr_assert_eq(c.seen.bytes_on_device, 0);
+            /* rows that follow one another are one copy, of pinned memory too */
+            size_t copies = calls_of("cudaMemcpy", c.first_call);
+            cr_assert_eq(copies,
+                         place == CARRY_DEVICE ? 1
+                         : in_block            ? 2
+                                               : 3,
+                         "place %d: %zu copies", (int)place, copies);
+        }
+        rig_close(&r);
+    }
+}
+
+/* Nor what a row has room for beyond its steps; in an output those are zeros, brought along as far as the longest row. */
+Test(cuda_calls, shortened_rows_cross_the_bus_without_their_rest)
+{
+    enum { ROWS = 3, ALL = 9, MORE = 2, UNITS = 6 };
+    static const uint32_t steps[ROWS] = {2, 4, 3};
+    model_spec spec = {.features = 3, .layers = {LSTM_LAYER(UNITS, SEQUENCES)}};
+    rig r = rig_on("cuda", &spec, NULL);
+    size_t input = ALL * 3 * sizeof(float);
+    for (carry_place place = CARRY_HOST; place <= CARRY_PINNED; place++) {
+        cost c = cost_of_packed(&r, ROWS, steps, MORE, 0, place);
+        cr_assert_eq(c.seen.bytes_to_device, place == CARRY_HOST
+                                                 ? block_bytes(input, 1, ROWS)
+                                                 : block_bytes(0, 1, ROWS) + input);
+        cr_assert_eq(c.seen.bytes_to_host, (4 + 4 + 4) * UNITS * sizeof(float));
+    }
+    rig_close(&r);
+}
+
+Test(cuda_calls, packed_rows_run_in_a_graph)
+{
+    static const carry_graph_shape shape = {4, 8};
+    static const uint32_t one[3] = {8, 3, 0}, other[4] = {1, 8, 8, 5};
+    model_spec spec = {.features = 3, .layers = {LSTM_LAYER(5, SEQUENCES)}};
+    rig r = rig_on("cuda", &spec,
+                   &(carry_session_options){.size = sizeof(carry_session_options),
+                                            .graphs = &shape,
+                                            .graph_count = 1});
+    for (carry_place place = CARRY_HOST; place <= CARRY_DEVICE; place++) {
+        cr_assert_eq(launch_calls(cost_of_packed(&r, 3, one, 1, 2, place)), 0);
+        cr_assert_eq(launch_calls(cost_of_packed(&r, 4, other, 0, 0, place)), 0);
+    }
+    cr_assert_eq(info_of(r.session).graph_chunks, 6);
+    cr_assert_eq(info_of(r.session).plain_chunks, 0);
+    rig_close(&r);
+}
+
 Test(cuda_calls, device_arrays_leave_only_the_block)
 {
     enum { ROWS = 3, STEPS = 6 };

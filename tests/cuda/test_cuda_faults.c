@@ -1,4 +1,5 @@
-/* Every call of CUDA and cuBLAS fails in turn, once, or it and all after it; so does every allocation of the host.
+/* Every call of CUDA and cuBLAS fails in turn, once, or it and all after it; so does every allocation of the host; and so
+ * does every piece of the device's own work, when it runs.
  *
  * A scenario is a list of steps: what a program does from opening a model to its last result. Its clean run is counted;
  * then it is repeated as often as it has calls. Each time: the failing step gives a status and a sentence, nothing
@@ -321,6 +322,7 @@ typedef struct record {
     size_t first_call;                      /* before the first step */
     size_t last_call[STEP_COUNT];           /* of each step */
     size_t end;                             /* of closing, too */
+    size_t works;                           /* of the device, over all steps */
     float states[STEP_COUNT][MOST_NUMBERS]; /* after each */
     size_t state_count[STEP_COUNT];
     long allocations;
@@ -346,6 +348,7 @@ static record *record_clean(const scenario *s)
         fake_reset(&gpu, 1);
         run r = begin_run(s, clean->file, clean->file_bytes);
         clean->first_call = fake_seen_now().calls;
+        size_t works = fake_seen_now().works;
         allocations = 0;
         for (int i = 0; i < STEP_COUNT; i++) {
             OK(steps[i](&r));
@@ -354,6 +357,7 @@ static record *record_clean(const scenario *s)
         }
         if (reading && s->moving) clean->closing = count_closing(&r);
         if (!reading) clean->allocations = allocations;
+        if (!reading) clean->works = fake_seen_now().works - works;
         end_run(&r);
         if (!reading) clean->end = fake_seen_now().calls;
         end_arrays(&r);
@@ -511,6 +515,89 @@ Test(cuda_faults, every_allocation_of_the_host)
         free(clean);
     }
 }
+
+/* ---- work that fails when it runs ------------------------------------------------------------- */
+
+/* Every call on the session says that it is dead, and gives no number of a state that never came to be. */
+static void check_dead(run *r)
+{
+    float number = 77;
+    size_t bytes;
+    cr_assert_eq(info_of(r->session).dead, 1);
+    FAILS(CARRY_E_DEVICE, "the session is dead", carry_session_wait(r->session));
+    FAILS(CARRY_E_DEVICE, "the session is dead", call(r, 1, 1));
+    FAILS(CARRY_E_DEVICE, "the session is dead",
+          carry_state_read(r->session, r->states[0], 0, &number, 1));
+    FAILS(CARRY_E_DEVICE, "the session is dead",
+          carry_states_save(r->session, r->states, 1, NULL, NULL, 0, &bytes));
+    FAILS(CARRY_E_DEVICE, "the session is dead",
+          carry_state_copy(r->session, r->states[0], &r->copy));
+    FAILS(CARRY_E_DEVICE, "the session is dead",
+          carry_state_reset(r->session, r->states[0]));
+    FAILS(CARRY_E_DEVICE, "the session is dead",
+          carry_session_warm(r->session, warmed, 1));
+    cr_assert_eq(number, 77);
+}
+
+static void check_work(const scenario *s, const record *clean, size_t n)
+{
+    fake_reset(&gpu, 1 + n % 3);
+    run r = begin_run(s, clean->file, clean->file_bytes);
+    size_t arrays = fake_open_handles(), before = fake_seen_now().works;
+    long blocks = live_blocks;
+    fake_fail_work(before + n);
+    int i = 0;
+    carry_status status = CARRY_OK;
+    for (; i < STEP_COUNT && status == CARRY_OK; i++) {
+        bool lost = fake_seen_now().works >= before + n;
+        cy_fail(CARRY_OK, "unset");
+        status = steps[i](&r);
+        /* Only what asks nothing of the device may still succeed. */
+        cr_assert(status != CARRY_OK || !lost || steps[i] == close_copy,
+                  "%s: work %zu: step %d succeeds on a device that is lost", s->name, n,
+                  i);
+    }
+    const fault f = {.failure = FAKE_ONCE};
+    cr_assert_neq(status, CARRY_OK, "%s: work %zu: nobody was told", s->name, n);
+    check_sentence(s, &f, i - 1, status);
+    cr_assert_eq(status, CARRY_E_DEVICE, "%s: work %zu: %s", s->name, n, carry_error());
+    cr_assert_eq(fake_seen_now().works, before + n, "nothing is done behind it");
+    if (i - 1 < 2) cr_assert_null(i == 1 ? (void *)r.model : (void *)r.session);
+    else check_dead(&r);
+    carry_model *another = NULL;
+    carry_model_options options = {.size = sizeof options, .device = "cuda"};
+    FAILS(CARRY_E_DEVICE, "cudaErrorIllegalAddress",
+          carry_model_open_bytes(&another, clean->file, clean->file_bytes, &options));
+    end_run(&r);
+    cr_assert_eq(fake_open_handles(), arrays, "%s: work %zu: %zu handles leak", s->name,
+                 n, fake_open_handles() - arrays);
+    cr_assert_eq(live_blocks, blocks, "%s: work %zu: %ld blocks leak", s->name, n,
+                 live_blocks - blocks);
+    no_misuse();
+    if (s->place == CARRY_HOST) end_arrays(&r);
+    else free(r.saved); /* the arrays are the lost device's */
+}
+
+static void check_works(const scenario *s)
+{
+    record *clean = record_clean(s);
+    cr_assert_gt(clean->works, 50);
+    for (size_t n = 1; n <= clean->works; n += EVERY)
+        check_work(s, clean, n);
+    cy_free(clean->file);
+    free(clean);
+}
+
+#define WORK_OF_SCENARIO(number)                        \
+    Test(cuda_faults, every_work_when_it_runs_##number) \
+    {                                                   \
+        check_works(&scenarios[number]);                \
+    }
+WORK_OF_SCENARIO(0)
+WORK_OF_SCENARIO(1)
+WORK_OF_SCENARIO(2)
+WORK_OF_SCENARIO(3)
+WORK_OF_SCENARIO(4)
 
 /* ---- too little memory ---------------------------------------------------------------------- */
 

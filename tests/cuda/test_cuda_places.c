@@ -132,7 +132,8 @@ typedef struct side {
     rig r;
     carry_state states[MOST_ROWS];
     buffer x, y[MOST_OUTPUTS];
-    size_t outputs;
+    size_t outputs, width[MOST_OUTPUTS];
+    bool time[MOST_OUTPUTS]; /* every step of every row */
     carry_status status[MOST_ROWS];
 } side;
 
@@ -153,8 +154,9 @@ static side open_side(const kind *k, const char *device)
     for (size_t o = 0; o < s.outputs; o++) {
         carry_port_info port = {.size = sizeof port};
         OK(carry_model_get_output(s.r.model, o, &port));
-        bool time = port.has_time && k->mode != CARRY_STEPS_LAST;
-        size_t count = (time ? room_of(k) : k->rows) * (size_t)port.width;
+        s.time[o] = port.has_time && k->mode != CARRY_STEPS_LAST;
+        s.width[o] = (size_t)port.width;
+        size_t count = (s.time[o] ? room_of(k) : k->rows) * s.width[o];
         s.y[o] = buffer_open(cuda ? k->y_place[o] : CARRY_HOST,
                              cuda ? k->y_type[o] : CARRY_F32, count);
     }
@@ -329,6 +331,77 @@ Test(cuda_places, any_kind_of_packed_call_answers_as_the_cpu_does_1)
 Test(cuda_places, any_kind_of_packed_call_answers_as_the_cpu_does_2)
 {
     check_packed_kinds(1100, 100 / FEWER);
+}
+
+/* The rows of a packed call as a padded one. */
+static lengths unpacked(const kind *k, const lengths *packed)
+{
+    lengths l = *packed;
+    for (size_t row = 0; row <= k->rows; row++)
+        l.offsets[row] = row * k->steps;
+    return l;
+}
+
+static void compare_packed(const kind *k, const side *packed, const side *padded,
+                           const lengths *l)
+{
+    for (size_t o = 0; o < packed->outputs; o++) {
+        if (!(k->wanted >> o & 1)) continue;
+        float *a = buffer_read(&packed->y[o]), *b = buffer_read(&padded->y[o]);
+        size_t width = packed->width[o];
+        if (!packed->time[o]) SAME_BITS(a, b, k->rows * width);
+        for (size_t row = 0; packed->time[o] && row < k->rows; row++) {
+            const float *of_packed = a + l->offsets[row] * width,
+                        *of_padded = b + row * k->steps * width;
+            SAME_BITS(of_packed, of_padded,
+                      (l->offsets[row + 1] - l->offsets[row]) * width);
+        }
+        free(a);
+        free(b);
+    }
+    for (size_t row = k->stale; row < MOST_ROWS; row++) {
+        size_t count;
+        float *a = read_state(&packed->r, packed->states[row], &count);
+        float *b = read_state(&padded->r, padded->states[row], &count);
+        SAME_BITS(a, b, count);
+        free(a);
+        free(b);
+    }
+}
+
+/* With `exact`, the bits of the same rows in padded arrays. */
+static void check_packed_bits(uint64_t seed)
+{
+    fake_reset(&gpu, seed);
+    kind k = random_kind(seed);
+    k.exact = 1;
+    k.stale = false;
+    kind as_padded = k;
+    as_padded.ragged = k.packed = true;
+    side padded = open_side(&as_padded, "cuda"), packed = open_side(&k, "cuda");
+    for (uint64_t call = 0; call < 2; call++) {
+        lengths l = random_lengths(&k, seed + call), far = unpacked(&k, &l);
+        size_t step = padded.r.in;
+        float *x = input_of(&as_padded, &padded.r, &far, seed);
+        float *near = input_of(&k, &padded.r, &l, seed);
+        for (size_t row = 0; row < k.rows; row++)
+            memcpy(near + l.offsets[row] * step, x + far.offsets[row] * step,
+                   l.steps[row] * step * sizeof *x);
+        call_side(&as_padded, &padded, &far, x);
+        call_side(&k, &packed, &l, near);
+        free(x);
+        free(near);
+        compare_packed(&k, &packed, &padded, &l);
+    }
+    no_misuse();
+    close_side(&padded);
+    close_side(&packed);
+}
+
+Test(cuda_places, packed_rows_have_the_bits_of_padded_ones)
+{
+    for (uint64_t seed = 2000; seed < 2000 + 60 / FEWER; seed++)
+        check_packed_bits(seed);
 }
 
 /* Every place and type of input with every place and type of output, in one model. */

@@ -24,6 +24,11 @@ inline void fail_call(size_t n, Failure failure)
     fake_fail_call(n, static_cast<fake_failure>(failure));
 }
 
+inline void fail_work(size_t n)
+{
+    fake_fail_work(n);
+}
+
 inline fake_seen seen()
 {
     return fake_seen_now();

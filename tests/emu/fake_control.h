@@ -38,9 +38,15 @@ void fake_reset(const fake_device *device, uint64_t seed);
 typedef enum fake_failure { FAKE_ONCE, FAKE_STICKY } fake_failure;
 void fake_fail_call(size_t n, fake_failure failure);
 
+/* Piece of work number n (from 1) that a device does, counted when it runs, fails then: a copy, a fill, a kernel or a
+ * product, in a graph too. It is not done, nor anything after it: the device is lost, and every later call of it
+ * reports cudaErrorIllegalAddress. 0: none. */
+void fake_fail_work(size_t n);
+
 /* All since the reset. Graphs count with what is in them, each time they run. */
 typedef struct fake_seen {
     size_t calls;
+    size_t works;    /* pieces of work that were done, or failed */
     size_t launches; /* kernels run, products among them */
     size_t products; /* of cuBLAS */
     size_t graph_launches;

@@ -53,7 +53,7 @@ cudaError_t cudaSetDevice(int device)
 
 cudaError_t cudaGetDevice(int *device)
 {
-    ENTER(cudaErrorDevicesUnavailable);
+    ENTER_THREAD(cudaErrorDevicesUnavailable);
     *device = current_device();
     return cudaSuccess;
 }

@@ -27,11 +27,27 @@ cudaError_t run_graph(const CUgraph_st &graph)
             if (done[i] < graph.lanes[i].size() && ready(graph.lanes[i][done[i]], done))
                 if (draw(++able) == 0) chosen = i;
         if (chosen == lanes) return cudaSuccess;
-        cudaError_t error = graph.lanes[chosen][done[chosen]].work->run();
+        cudaError_t error = do_work(graph.lanes[chosen][done[chosen]].work.get());
         if (error) return error;
         done[chosen]++;
     }
 }
+
+struct GraphWork final : Work {
+    std::shared_ptr<CUgraph_st> graph;
+    explicit GraphWork(std::shared_ptr<CUgraph_st> g) : graph(std::move(g))
+    {
+    }
+    cudaError_t run() override
+    {
+        state()->seen.graph_launches++;
+        return run_graph(*graph);
+    }
+    bool composed() const override
+    {
+        return true;
+    }
+};
 
 /* A stream was forked into the capture and its work is not behind anything that its first one waits for. */
 bool unjoined(const Capture &capture, const Clock &origin)
@@ -127,7 +143,7 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
 {
-    ENTER(cudaErrorInvalidValue);
+    ENTER_THREAD(cudaErrorInvalidValue);
     std::swap(*mode, *capture_mode());
     return cudaSuccess;
 }
@@ -199,10 +215,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
     if (!state()->executables.count(executable)) return no_executable();
     if (executable->graph->device != current_device())
         return wrong_device(executable->graph->device);
-    return enqueue_work(stream, work([graph = executable->graph] {
-                            state()->seen.graph_launches++;
-                            return run_graph(*graph);
-                        }));
+    return enqueue_work(stream, std::make_shared<GraphWork>(executable->graph));
 }
 
 } // extern "C"

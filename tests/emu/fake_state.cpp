@@ -88,7 +88,7 @@ void run_one(CUstream_st *stream)
     if (next.work && !s->sticky[stream->device]) {
         reach();
         Arithmetic of_the_device;
-        s->sticky[stream->device] = next.work->run();
+        s->sticky[stream->device] = do_work(next.work.get());
     }
     if (next.mark && next.mark->completed < next.version) {
         timespec now;
@@ -196,7 +196,7 @@ void reach()
 #endif
 }
 
-Call::Call(const char *name, cudaError_t natural) : locked(lock())
+Call::Call(const char *name, cudaError_t natural, Asks asks) : locked(lock())
 {
     State *s = state();
     size_t n = ++s->seen.calls;
@@ -208,7 +208,7 @@ Call::Call(const char *name, cudaError_t natural) : locked(lock())
     while (draw(3) == 0 && run_any()) {
     }
     error = no_device();
-    if (!error) error = sticky();
+    if (!error && asks == Asks::THE_DEVICE) error = sticky();
     if (!error && s->fail_at &&
         (n == s->fail_at || (n > s->fail_at && s->failure == FAKE_STICKY)))
         error = natural;
@@ -222,6 +222,14 @@ Call::~Call()
     s->reach_open = false;
     for (const auto &[base, allocation] : s->memory)
         memory_guard(base, allocation);
+}
+
+cudaError_t do_work(Work *work)
+{
+    State *s = state();
+    if (!work->composed() && ++s->seen.works == s->fail_work)
+        return cudaErrorIllegalAddress;
+    return work->run();
 }
 
 bool run_any()
@@ -300,6 +308,12 @@ void fake_fail_call(size_t n, fake_failure failure)
     Quiet quiet(lock());
     state()->fail_at = n;
     state()->failure = failure;
+}
+
+void fake_fail_work(size_t n)
+{
+    Quiet quiet(lock());
+    state()->fail_work = n;
 }
 
 fake_seen fake_seen_now(void)

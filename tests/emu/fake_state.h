@@ -27,7 +27,15 @@ namespace fake
 struct Work {
     virtual ~Work() = default;
     virtual cudaError_t run() = 0;
+    /* Several pieces, that count one by one. */
+    virtual bool composed() const
+    {
+        return false;
+    }
 };
+
+/* Runs it, or fails as fake_fail_work wants it. */
+cudaError_t do_work(Work *work);
 
 template <class F> struct WorkOf final : Work {
     F call;
@@ -129,6 +137,7 @@ struct State {
     uint64_t random = 1, generation = 0;
     size_t fail_at = 0;
     fake_failure failure = FAKE_ONCE;
+    size_t fail_work = 0;
     bool reach_open = false; /* device memory can be touched */
     bool host_function = false;
     cudaError_t sticky[FAKE_DEVICES_MAX] = {};
@@ -165,10 +174,14 @@ cudaError_t misuse(cudaError_t error, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* The beginning and the end of every call: locks, counts, maybe runs something, maybe fails the call. */
+enum class Asks {
+    THE_DEVICE,
+    THE_THREAD
+}; /* the thread's own settings work on a lost device, too */
 struct Call {
     std::unique_lock<std::recursive_mutex> locked;
     cudaError_t error;
-    Call(const char *name, cudaError_t natural);
+    Call(const char *name, cudaError_t natural, Asks asks = Asks::THE_DEVICE);
     ~Call();
 };
 
@@ -177,6 +190,9 @@ typedef std::lock_guard<std::recursive_mutex> Quiet;
 
 #define ENTER(natural)                   \
     fake::Call call_(__func__, natural); \
+    if (call_.error) return call_.error
+#define ENTER_THREAD(natural)                                    \
+    fake::Call call_(__func__, natural, fake::Asks::THE_THREAD); \
     if (call_.error) return call_.error
 /* For calls that release even so. */
 #define ENTER_RELEASING(natural) fake::Call call_(__func__, natural)

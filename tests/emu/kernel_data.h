@@ -115,6 +115,13 @@ struct CallersArray {
     }
     CallersArray(const CallersArray &) = delete;
 
+    /* What follows, by another of a row's numbers. */
+    CallersArray &by(cy_cuda_by number)
+    {
+        port.by = number;
+        return *this;
+    }
+
     size_t place(unsigned index, unsigned step, unsigned i) const
     {
         return index * row_stride + step * step_stride + i;
@@ -135,6 +142,28 @@ struct CallersArray {
     cy_cuda_port port;
 };
 
+/* Places of their own in packed arrays, another in each, and room for none or some more steps. */
+inline void pack(std::vector<cy_cuda_row> *rows)
+{
+    const unsigned count = (unsigned)rows->size();
+    for (unsigned r = 0; r < count; r++) {
+        cy_cuda_row &row = (*rows)[r];
+        row.first = (row.index + 1) % count;
+        row.staged_in = (row.index + 2) % count;
+        row.staged_out = (row.index + 3) % count;
+        row.room = row.steps + r % 3;
+    }
+}
+
+/* Where a row begins in an array. */
+inline unsigned begin_of(const cy_cuda_row &row, cy_cuda_by by)
+{
+    return by == CY_CUDA_BY_INDEX       ? row.index
+           : by == CY_CUDA_BY_FIRST     ? (unsigned)row.first
+           : by == CY_CUDA_BY_STAGED_IN ? row.staged_in
+                                        : row.staged_out;
+}
+
 /* Rows that only have steps and a place, in the caller's order turned round. */
 inline std::vector<cy_cuda_row> plain_rows(const std::vector<unsigned> &steps)
 {
@@ -143,6 +172,7 @@ inline std::vector<cy_cuda_row> plain_rows(const std::vector<unsigned> &steps)
         rows[r].steps = steps[r];
         rows[r].index = (unsigned)rows.size() - 1 - r;
     }
+    pack(&rows);
     return rows;
 }
 
@@ -181,6 +211,7 @@ struct Pool {
             rows[r].index = (unsigned)rows.size() - 1 - r;
             rows[r].flags = row.flags;
         }
+        pack(&rows);
         return rows;
     }
 

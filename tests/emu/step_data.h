@@ -20,6 +20,7 @@ struct StepTest {
     std::vector<Row> rows;
     unsigned step_count;
     unsigned y_rounded = 0;
+    cy_cuda_by x_by = CY_CUDA_BY_INDEX, y_by = CY_CUDA_BY_INDEX; /* the ports' */
 };
 
 /* What a call changes: one for each way of getting there. */

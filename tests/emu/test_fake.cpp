@@ -218,6 +218,27 @@ void every_call_fails()
     printf("ok     %zu calls failed, %zu runs\n", calls, runs);
 }
 
+/* Each piece of work of a clean run fails when it runs: the next call that could know says so, and all after it. */
+void every_work_fails()
+{
+    fake::reset(fake::Device(), 1);
+    CHECK(run(Flaw::NONE).right);
+    const size_t works = fake::seen().works;
+    CHECK(works == 9); /* four copies, a fill, three kernels, a copy */
+    for (uint64_t seed = 1; seed <= 8; seed++)
+        for (size_t n = 1; n <= works; n++) {
+            fake::reset(fake::Device(), seed);
+            fake::fail_work(n);
+            Outcome outcome = run(Flaw::NONE);
+            CHECK(outcome.error == cudaErrorIllegalAddress);
+            CHECK(cudaDeviceSynchronize() == cudaErrorIllegalAddress);
+            CHECK(cudaGetLastError() == cudaErrorIllegalAddress);
+            CHECK(cudaGetLastError() == cudaErrorIllegalAddress);
+            CHECK(fake::seen().works == n && fake::open_handles() == 0);
+            CHECK(fake::seen().misuses == 0);
+        }
+}
+
 void mistakes_named()
 {
     fake::reset(fake::Device(), 1);
@@ -351,6 +372,7 @@ int main()
 {
     right_under_any_order();
     every_call_fails();
+    every_work_fails();
     mistakes_named();
     graphs_replay();
 #ifdef EMU_ASAN

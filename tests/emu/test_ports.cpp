@@ -16,12 +16,12 @@ unsigned turned(unsigned backwards, unsigned steps, unsigned step)
 }
 
 bool gather_good_as(cy_cuda_type in_type, cy_cuda_type out_type, unsigned width,
-                    unsigned backwards)
+                    unsigned backwards, cy_cuda_by by = CY_CUDA_BY_INDEX)
 {
     std::vector<cy_cuda_row> rows = plain_rows({STEPS, 0, 2, backwards ? STEPS : 9, 1});
     const unsigned row_count = (unsigned)rows.size(), all = STEPS * row_count * width;
     CallersArray array(in_type, row_count, STEPS, width);
-    array.fill(3);
+    array.by(by).fill(3);
     Numbers packed(in_type, random_floats(all, 4, -2, 2));
     for (const cy_cuda_port *port :
          {(const cy_cuda_port *)nullptr, (const cy_cuda_port *)&array.port}) {
@@ -44,7 +44,7 @@ bool gather_good_as(cy_cuda_type in_type, cy_cuda_type out_type, unsigned width,
                     float expected = 0;
                     if (s < rows[r].steps) {
                         unsigned from = turned(backwards, rows[r].steps, s);
-                        expected = port ? array.at(rows[r].index, from, i)
+                        expected = port ? array.at(begin_of(rows[r], by), from, i)
                                         : packed.at((from * row_count + r) * width + i);
                     }
                     if (!same_bits(out.at((s * row_count + r) * width + i),
@@ -61,12 +61,17 @@ bool gather_good()
         for (cy_cuda_type out_type : all_types)
             if (!gather_good_as(in_type, out_type, 7, out_type == CY_CUDA_F16))
                 return false;
+    for (cy_cuda_by by : {CY_CUDA_BY_FIRST, CY_CUDA_BY_STAGED_IN})
+        if (!gather_good_as(CY_CUDA_F16, CY_CUDA_F32, 5, 0, by) ||
+            !gather_good_as(CY_CUDA_F32, CY_CUDA_BF16, 9, 1, by))
+            return false;
     return gather_good_as(CY_CUDA_F32, CY_CUDA_F32, 1, 0) &&
            gather_good_as(CY_CUDA_F32, CY_CUDA_F32, 1, 1) &&
            gather_good_as(CY_CUDA_BF16, CY_CUDA_F32, 130, 1);
 }
 
-bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted)
+bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted,
+                       cy_cuda_by by = CY_CUDA_BY_INDEX)
 {
     const unsigned id_count = 6, row_count = 3, gap = 5;
     std::vector<float> table = random_floats(id_count * width, 6, -1, 1);
@@ -76,7 +81,14 @@ bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted)
     std::vector<int> ids = {0,   5,   -1,  far, far, /* row 2 */
                             far, far, far, far, far, /* row 1 */
                             2,   far, far};          /* row 0 */
-    cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, CY_CUDA_BY_INDEX};
+    cy_cuda_port port = {ids.data(), gap, 1, CY_CUDA_F32, by};
+    if (by == CY_CUDA_BY_FIRST) { /* packed: no ids but those that are read */
+        ids = {0, 5, -1, 2};
+        port.data = ids.data();
+        port.row_stride = 1;
+        rows[0].first = rows[1].first = 3;
+        rows[2].first = 0;
+    }
     Numbers out(type, 3 * row_count * width);
     unsigned bad = 0;
     cy_cuda_embedding embedding = {};
@@ -99,7 +111,7 @@ bool embedding_good_as(cy_cuda_type type, unsigned width, bool counted)
                     if (!same_bits(got, 0)) return WRONG;
                     continue;
                 }
-                int id = ids[rows[r].index * gap + s];
+                int id = ids[begin_of(rows[r], by) * port.row_stride + s];
                 if (id < 0 ? !isnan(got)
                            : got != rounded(type, table[(unsigned)id * width + i]))
                     return WRONG;
@@ -112,7 +124,8 @@ bool embedding_good()
     for (cy_cuda_type type : all_types)
         if (!embedding_good_as(type, 45, true) || !embedding_good_as(type, 32, false))
             return false;
-    return embedding_good_as(CY_CUDA_F32, 1, true);
+    return embedding_good_as(CY_CUDA_F32, 1, true) &&
+           embedding_good_as(CY_CUDA_F32, 33, true, CY_CUDA_BY_FIRST);
 }
 
 /* Rows that end, go on, rest from the start and rest since the chunk before. */
@@ -126,7 +139,8 @@ std::vector<cy_cuda_row> leaving_rows(const std::vector<float> &state)
 }
 
 bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type type,
-                     unsigned width, size_t state_offset)
+                     unsigned width, size_t state_offset,
+                     cy_cuda_by by = CY_CUDA_BY_INDEX)
 {
     std::vector<float> state = random_floats(2 * width + 3, 8, -2, 2);
     std::vector<cy_cuda_row> rows = leaving_rows(state);
@@ -136,6 +150,7 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
     const unsigned steps_out = which == CY_CUDA_EVERY_STEP ? STEPS : 1;
     Numbers in(in_type, random_floats(steps_in * in_rows * width, 9, -2, 2));
     CallersArray out(type, row_count, STEPS, width);
+    out.by(by);
     cy_cuda_scatter scatter = {};
     scatter.rows = rows.data();
     scatter.in = in.data();
@@ -157,6 +172,7 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
             if (which == CY_CUDA_LAST_STEP &&
                 (row.steps > STEPS || (row.steps == 0 && continues)))
                 continue;
+            if (by != CY_CUDA_BY_INDEX && s >= row.room) continue;
             for (unsigned i = 0; i < width; i++, written++) {
                 float expected = 0;
                 if (which == CY_CUDA_EVERY_STEP) {
@@ -169,7 +185,7 @@ bool scatter_good_as(cy_cuda_which which, cy_cuda_type in_type, cy_cuda_type typ
                 } else if (row.read && state_offset != CY_CUDA_NO_STATE) {
                     expected = state[state_offset + i];
                 }
-                if (!same_bits(out.at(row.index, s, i), rounded(type, expected)))
+                if (!same_bits(out.at(begin_of(row, by), s, i), rounded(type, expected)))
                     return WRONG;
             }
         }
@@ -188,6 +204,11 @@ bool scatter_good()
                 return false;
         if (!scatter_good_as(which, CY_CUDA_BF16, CY_CUDA_F32, 131, 0)) return false;
     }
+    for (cy_cuda_by by : {CY_CUDA_BY_FIRST, CY_CUDA_BY_STAGED_OUT})
+        for (cy_cuda_type type : all_types)
+            if (!scatter_good_as(CY_CUDA_EVERY_STEP, CY_CUDA_F16, type, 7,
+                                 CY_CUDA_NO_STATE, by))
+                return false;
     return true;
 }
 

@@ -62,14 +62,18 @@ bool mma_good(const StepTest &t)
     Numbers kernel(t.h_type, random_floats(4 * units * t.features, 6, -0.2f, 0.2f));
     std::vector<float> bias = random_floats(4 * units, 7, -1, 1);
     CallersArray x_array(t.port_type, row_count, t.step_count, t.features);
-    x_array.fill(8);
+    x_array.by(t.x_by).fill(8);
     CallersArray y_plain(t.port_type, row_count, t.step_count, units);
     CallersArray y_mma(t.port_type, row_count, t.step_count, units);
+    y_plain.by(t.y_by);
+    y_mma.by(t.y_by);
     StepTest of_some = t;
     of_some.rows.resize(some_count);
     Side plain(t), mma(t), some(of_some);
-    for (unsigned r = 0; r < some_count; r++)
+    for (unsigned r = 0; r < some_count; r++) {
         some.rows[r].index = plain.rows[r].index;
+        some.rows[r].first = plain.rows[r].first;
+    }
     std::vector<float> h_first = random_floats(all, 11, -1, 1);
     for (unsigned i = 0; i < all; i++) /* what lstm_begin does not write */
         if (t.rows[i / units].steps == 0) h_first[i] = NAN;
@@ -147,7 +151,9 @@ bool from_port_good()
             if (!mma_good({8, 40, type, Input::PORT, port_type, CY_ACT_TANH,
                            CY_ACT_SIGMOID, false, first_rows(1), 1}))
                 return false;
-    return true;
+    return mma_good({8, 40, CY_CUDA_BF16, Input::PORT, CY_CUDA_BF16, CY_ACT_TANH,
+                     CY_ACT_SIGMOID, false, first_rows(1), 1, 0, CY_CUDA_BY_FIRST,
+                     CY_CUDA_BY_FIRST});
 }
 
 /* Two groups of 32 rows, the second of which rests. */

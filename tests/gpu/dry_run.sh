@@ -32,6 +32,16 @@ for part in conformance kernels suite; do
 done
 grep -q 'skipped tests' "$broken/out/summary.txt" || fail "a skipped test counts as passed"
 
+# A program that hangs is stopped and named, and so is the one behind it, for which the part has no time left.
+printf '#!/bin/sh\nexec sleep 1000\n' | tee "$broken/bin/test_model" >"$broken/bin/test_kernels_as_on_device"
+printf '#!/bin/sh\nexit 0\n' >"$broken/bin/test_cell_as_on_device"
+chmod +x "$broken"/bin/*
+CARRY_PART_SECONDS=2 OUT=$broken/out scripts/gpu-check.sh kernels suite --dry-run "$broken" >"$build/dry_run.log" 2>&1 &&
+    fail "a dry run of hanging programs went well"
+for said in 'test_kernels was stopped after [12] s' 'test_cell was not started' 'test_model was stopped after [12] s'; do
+    grep -q "^FAILED: $said" "$build/dry_run.log" || fail "it does not say: $said"
+done
+
 # Without a GPU every part of a real run fails, and says why.
 if ! nvidia-smi >/dev/null 2>&1; then
     OUT=$broken/out scripts/gpu-check.sh conformance --prepared "$broken" >"$build/dry_run.log" 2>&1 &&
