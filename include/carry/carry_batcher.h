@@ -17,7 +17,8 @@
  * How a batch is formed: the states with work, the one whose head request has waited longest first, at most
  * batch_rows of them and at most batch_steps steps of each. A longer request is cut; what is left of it queues
  * again at the back, so that long requests do not hold up short ones. One call in flight per state. A worker that
- * has fewer than batch_rows waits up to max_delay_us, counted from the oldest submission, for company.
+ * has fewer than batch_rows waits up to max_delay_us, counted from the oldest submission, for company; the rest of a cut
+ * request does not wait again.
  *
  * Bits. What a request gives does not depend on its company: as for carry_run, always on the CPU, on CUDA with
  * the session option exact.
@@ -27,7 +28,7 @@
  * CARRY_E_FULL, and so it does when one state has state_limit of them.
  *
  * Threads. All functions may be called from any thread at once, but for open and close. Everything else as in
- * carry.h: errors, structs with size.
+ * carry.h: errors, structs with size. A handle that is not, or no longer, one of the batcher's gives CARRY_E_STALE.
  */
 #ifndef CARRY_CARRY_BATCHER_H
 #define CARRY_CARRY_BATCHER_H
@@ -72,7 +73,7 @@ CARRY_API carry_status carry_batcher_state_open(carry_batcher *batcher,
                                                 carry_state *state);
 
 /* Cancels what is queued for the state, waits for its call in flight, closes it and sets *state to {0}; {0} is
- * fine. Not from on_done. Errors: E_ARGUMENT, E_STALE, E_FOREIGN. */
+ * fine. Not from on_done. Errors: E_ARGUMENT, E_STALE. */
 CARRY_API carry_status carry_batcher_state_close(carry_batcher *batcher,
                                                  carry_state *state);
 
@@ -120,8 +121,8 @@ typedef struct carry_ticket {
  * *result, stay the caller's, valid and untouched until the request is done.
  *   *ticket  receives the request's; may be NULL
  * Done is told in this order: result filled, on_done, event_fd, then wait returns. Errors (nothing is queued,
- * nobody is told): E_ARGUMENT, E_CAPACITY, E_INPUT (ids), E_STALE, E_FOREIGN, E_FULL, E_UNSUPPORTED (more steps
- * than a whole-sequence model takes). */
+ * nobody is told): E_ARGUMENT, E_CAPACITY, E_INPUT (ids), E_STALE, E_FULL, E_UNSUPPORTED (more steps than a
+ * whole-sequence model takes), E_CANCELLED (from an on_done that carry_batcher_close calls). */
 CARRY_API carry_status carry_batcher_submit(carry_batcher *batcher,
                                             const carry_request *request, uint32_t flags,
                                             carry_ticket *ticket);
@@ -134,8 +135,7 @@ CARRY_API carry_status carry_batcher_wait(carry_batcher *batcher, carry_ticket t
  * that call, and it is CARRY_E_CANCELLED if there was a rest. Errors: E_ARGUMENT, E_STALE (done already). */
 CARRY_API carry_status carry_batcher_cancel(carry_batcher *batcher, carry_ticket ticket);
 
-/* The same for all requests of a state. *cancelled receives how many; may be NULL. Errors: E_ARGUMENT, E_STALE,
- * E_FOREIGN. */
+/* The same for all requests of a state. *cancelled receives how many; may be NULL. Errors: E_ARGUMENT, E_STALE. */
 CARRY_API carry_status carry_batcher_cancel_state(carry_batcher *batcher,
                                                   carry_state state, size_t *cancelled);
 
@@ -163,7 +163,7 @@ CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
                                            const carry_sweep_options *options,
                                            size_t *swept);
 
-/* The worker whose session has the state. Errors: E_ARGUMENT, E_STALE, E_FOREIGN. */
+/* The worker whose session has the state. Errors: E_ARGUMENT, E_STALE. */
 CARRY_API carry_status carry_batcher_state_worker(carry_batcher *batcher,
                                                   carry_state state, size_t *worker);
 

@@ -258,7 +258,7 @@ static carry_batcher_info take_info(carry_batcher *batcher)
         .queue_limit = options->queue_limit,
         .state_limit = options->state_limit,
         .states = batcher->members.count,
-        .queued = on_their_way - batcher->in_flight,
+        .queued = on_their_way - batcher->in_flight - batcher->told,
         .in_flight = batcher->in_flight,
         .submitted = batcher->submitted,
         .done = batcher->done,

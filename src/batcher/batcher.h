@@ -28,8 +28,8 @@ typedef struct cy_worker cy_worker;
 /* A request on its way. */
 struct cy_entry {
     carry_request
-        request; /* outputs: the entry's own array, one for each of the model's */
-    cy_member *member;
+        request;       /* outputs: the entry's own array, one for each of the model's */
+    cy_member *member; /* NULL: the entry is free */
     cy_entry *before,
         *after;      /* in the queue of its state; after: in the list of free ones too */
     uint64_t serial; /* of its ticket; moves on when the request is done */
@@ -74,6 +74,8 @@ struct cy_worker {
     cy_member **
         heap; /* [heap_room], states with work and no call in flight, the oldest head first */
     uint32_t ready, heap_room;
+    uint32_t
+        unfinished; /* of the ready: their first request was cut, and has waited before */
 
     /* of one call, [batch_rows] and packed [batch_rows * batch_steps][width] */
     cy_entry **rows;
@@ -122,6 +124,7 @@ struct carry_batcher {
     uint64_t outstanding[2]; /* accepted and not done, by epoch */
     uint8_t epoch;
     bool draining, closing;
+    uint64_t told; /* out of the queue, and not done before everyone has been told */
 
     uint64_t in_flight, submitted, done, failed, cancelled, rejected, calls, rows, steps;
     uint64_t calls_of_rows[CARRY_BATCH_BUCKETS];

@@ -32,11 +32,12 @@ carry_status cy_entry_find(const carry_batcher *batcher, carry_ticket ticket,
 {
     uint64_t index = ticket.id & ((1u << INDEX_BITS) - 1),
              serial = ticket.id >> INDEX_BITS;
-    CY_CHECK(index < batcher->options.queue_limit && serial >= 1 &&
-                 serial <= batcher->entries[index].serial,
-             CARRY_E_ARGUMENT, "ticket %016llx was never given out by this batcher",
+    cy_entry *at = index < batcher->options.queue_limit ? &batcher->entries[index] : NULL;
+    bool on_its_way = at && at->member && serial == at->serial;
+    CY_CHECK(on_its_way || (at && serial >= 1 && serial < at->serial), CARRY_E_ARGUMENT,
+             "ticket %016llx was never given out by this batcher",
              (unsigned long long)ticket.id);
-    *entry = serial == batcher->entries[index].serial ? &batcher->entries[index] : NULL;
+    *entry = on_its_way ? at : NULL;
     return CARRY_OK;
 }
 
@@ -82,6 +83,7 @@ static void sift_down(cy_worker *worker, cy_member *member)
 void cy_ready_put(cy_member *member)
 {
     cy_worker *worker = member->worker;
+    worker->unfinished += member->first->begun;
     set_place(worker, ++worker->ready, member);
     sift_up(worker, member);
 }
@@ -90,6 +92,7 @@ static void remove_ready(cy_member *member)
 {
     cy_worker *worker = member->worker;
     cy_member *last = worker->heap[--worker->ready];
+    worker->unfinished -= member->first->begun;
     if (last != member) {
         set_place(worker, member->place, last);
         sift_up(worker, last);
@@ -128,6 +131,7 @@ void cy_queue_remove(cy_entry *entry)
     *(entry->after ? &entry->after->before : &member->last) = entry->before;
     entry->before = entry->after = NULL;
     entry->finished = true;
+    member->worker->batcher->told++;
     if (in_heap && member->place == 0 && member->first) cy_ready_put(member);
 }
 
@@ -187,7 +191,9 @@ static void give_back(carry_batcher *batcher, cy_entry *entry, uint64_t now_us)
     cy_histogram_add(&batcher->wait_us, begun_us - entry->submitted_us);
     if (entry->begun) cy_histogram_add(&batcher->run_us, now_us - begun_us);
     batcher->outstanding[entry->epoch]--;
+    batcher->told--;
     entry->member->entries--;
+    entry->member = NULL;
     entry->serial++;
     entry->after = batcher->free_entry;
     batcher->free_entry = entry;

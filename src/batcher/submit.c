@@ -19,6 +19,8 @@ static carry_status check_array(const carry_array *array, const char *what, size
     CY_CHECK(array->bytes >= needed, CARRY_E_CAPACITY,
              "%s %zu has %zu bytes, %zu %s of %zu numbers need %zu", what, index,
              array->bytes, items, unit, width, needed);
+    CY_CHECK((uintptr_t)array->data % sizeof(float) == 0, CARRY_E_ARGUMENT,
+             "%s %zu is not aligned to %zu bytes", what, index, sizeof(float));
     return CARRY_OK;
 }
 
@@ -103,6 +105,8 @@ static carry_status find_room(carry_batcher *batcher, carry_state state, uint32_
 {
     const carry_batcher_options *options = &batcher->options;
     for (;;) {
+        /* or those who submit again whenever they are told would keep it open for ever */
+        CY_CHECK(!batcher->closing, CARRY_E_CANCELLED, "the batcher is being closed");
         CY_TRY(cy_member_find(batcher, state, member)); /* it may be closed meanwhile */
         bool state_full = (*member)->entries >= options->state_limit;
         *entry = state_full ? NULL : cy_entry_take(batcher);
