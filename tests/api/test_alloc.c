@@ -8,6 +8,8 @@
 
 #include "base/mem.h"
 
+#include <carry/carry_batcher.h>
+
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -573,4 +575,133 @@ Test(alloc, a_session_too_large_for_memory_says_how_many_bytes)
     cr_assert_null(session);
     carry_model_close(&model);
     cr_assert_eq(atomic_load(&live), 0);
+}
+
+/* ---- the batcher ---------------------------------------------------------------------------- */
+
+typedef struct batched {
+    carry_model *model;
+    carry_session_options session;
+    carry_batcher *batcher;
+    carry_state state;
+} batched;
+
+static carry_status open_batcher(void *argument)
+{
+    batched *b = argument;
+    carry_batcher_options options = {
+        .size = sizeof options, .workers = 3, .queue_limit = 50, .session = &b->session};
+    b->batcher = argument;
+    return carry_batcher_open(&b->batcher, b->model, &options);
+}
+static int no_batcher(void *argument)
+{
+    return ((batched *)argument)->batcher == NULL;
+}
+static void close_batcher(void *argument)
+{
+    carry_batcher_close(&((batched *)argument)->batcher);
+}
+
+static batched make_batched(size_t spec)
+{
+    batched b = {.model = build_model(&specs[spec])};
+    b.session = session_options(&(carry_session_options){
+        .size = sizeof b.session, .threads = 1, .max_rows = 8, .max_steps = 9});
+    return b;
+}
+
+Test(alloc, every_allocation_of_a_batcher)
+{
+    for (size_t i = 0; i < SPECS; i++) {
+        batched b = make_batched(i);
+        long before = atomic_load(&live);
+        long count =
+            fail_each(&(attempt){open_batcher, close_batcher, no_batcher, &b, 0});
+        cr_assert_geq(count, 10, "%ld allocations", count);
+        cr_assert_eq(atomic_load(&live), before, "a closed batcher leaves blocks behind");
+        for (long number = 1; number <= 3; number++) {
+            atomic_store(&thread_to_refuse, number);
+            carry_status status = open_batcher(&b);
+            atomic_store(&thread_to_refuse, 0);
+            cr_assert_eq(status, CARRY_E_MEMORY, "thread %ld: %s", number,
+                         carry_status_name(status));
+            cr_assert(strstr(carry_error(), "thread of the batcher") != NULL, "%s",
+                      carry_error());
+            cr_assert_null(b.batcher);
+            cr_assert_eq(atomic_load(&live), before);
+        }
+        carry_model_close(&b.model);
+    }
+}
+
+static carry_status open_batcher_state(void *argument)
+{
+    batched *b = argument;
+    b->state.id = 42;
+    return carry_batcher_state_open(b->batcher, &b->state);
+}
+static int no_batcher_state(void *argument)
+{
+    return ((batched *)argument)->state.id == 0;
+}
+
+/* The first takes memory for everything, later ones for themselves and where something grows. */
+Test(alloc, every_allocation_of_a_state_of_the_batcher)
+{
+    batched b = make_batched(0);
+    OK(open_batcher(&b));
+    long most = 0;
+    for (uint64_t opens = 0; opens < 300; opens++) {
+        long count = fail_each(
+            &(attempt){open_batcher_state, keep_state, no_batcher_state, &b, 6});
+        cr_assert_gt(count, 0);
+        if (count > most) most = count;
+        carry_batcher_info info = {.size = sizeof info};
+        OK(carry_batcher_get_info(b.batcher, &info));
+        cr_assert_eq(info.states, opens + 1, "a state that failed to open was counted");
+    }
+    cr_assert_geq(most, 3, "%ld allocations", most);
+    close_batcher(&b);
+    carry_model_close(&b.model);
+    cr_assert_eq(atomic_load(&live), 0);
+}
+
+static void count_done(void *user, const carry_result *result)
+{
+    atomic_fetch_add((atomic_long *)user, result->status == CARRY_OK ? 1 : 1000);
+}
+
+Test(alloc, the_batcher_allocates_nothing_but_in_opening)
+{
+    enum { STATES = 20, ROUNDS = 10 };
+    batched b = make_batched(0);
+    carry_state states[STATES];
+    float x[3] = {1, 2, 3};
+    static atomic_long done;
+    carry_request request = {
+        .size = sizeof request,
+        .steps = 1,
+        .input = {.size = sizeof(carry_array), .data = x, .bytes = sizeof x},
+        .on_done = count_done,
+        .user = &done};
+    OK(open_batcher(&b));
+    for (int i = 0; i < STATES; i++)
+        OK(carry_batcher_state_open(b.batcher, &states[i]));
+    atomic_store(&ours, 0);
+    atomic_store(&libc_calls, 0);
+    for (int round = 0; round < ROUNDS; round++) {
+        carry_ticket ticket;
+        for (int i = 0; i < STATES; i++) {
+            request.state = states[i];
+            OK(carry_batcher_submit(b.batcher, &request, 0, &ticket));
+        }
+        OK(carry_batcher_wait(b.batcher, ticket));
+        OK(carry_batcher_drain(b.batcher));
+    }
+    long own = atomic_load(&ours), libc = atomic_load(&libc_calls);
+    cr_expect_eq(own + libc, 0, "%ld and %ld allocations", own, libc);
+    cr_expect_eq(atomic_load(&done), STATES * ROUNDS);
+    close_batcher(&b);
+    carry_model_close(&b.model);
 }
