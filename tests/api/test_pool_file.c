@@ -521,7 +521,7 @@ Test(pool_file, another_thread_and_another_process)
 /* More than one block of rows: a million states of a unit, or fewer and wider ones. */
 Test(pool_file, very_many_states)
 {
-    size_t many = on_cuda() ? 20000 : 1000000, count;
+    size_t many = on_cuda() ? 9000 : 1000000, count;
     unsigned units = on_cuda() ? 64 : 1;
     model_spec tiny = {.features = 1, .layers = {LSTM_LAYER(units, SEQUENCES)}};
     rig t = rig_open(&tiny, NULL), other = rig_open(&tiny, NULL);
