@@ -26,8 +26,8 @@
 #include <unistd.h>
 
 enum {
-    ROOM = 2,    /* readings of one sensor that may be on their way */
-    AGAIN = 32,  /* sensors that are run again */
+    ROOM = 2,     /* readings of one sensor that may be on their way */
+    AGAIN = 32,   /* sensors that are run again */
     SLOTS = 16384 /* of the wheel, one a millisecond; a longer period is cut to them */
 };
 
