@@ -87,6 +87,8 @@ static unsigned long long run_spec(const options *given, int spec, size_t *most)
     unsigned long long done = 0;
     options own = *given;
     own.seconds /= SPECS;
+    /* rounded up: together no fewer than were asked for */
+    unsigned long long shares = given->threads * SPECS;
     for (int i = 0; i < 2; i++)
         common.models[i] =
             open_model(spec, 10 * given->seed + (uint64_t)i, given->device);
@@ -94,7 +96,7 @@ static unsigned long long run_spec(const options *given, int spec, size_t *most)
         works[i] = (work){.given = &own,
                           .common = &common,
                           .seed = 1000 * given->seed + 100 * (uint64_t)spec + i,
-                          .operations = given->operations / given->threads / SPECS};
+                          .operations = (given->operations + shares - 1) / shares};
         if (pthread_create(&works[i].thread, NULL, run_history, &works[i])) abort();
     }
     for (size_t i = 0; i < given->threads; i++) {

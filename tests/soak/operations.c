@@ -1,7 +1,9 @@
 /* The operations: each one on the session, and on what its states must hold. */
 #include "mailbox.h"
+#include "model_builder.h"
 #include "world.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -363,6 +365,94 @@ static void do_exchange(world *w)
     mailbox_put(w->common->mailbox, fresh);
 }
 
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static void flip_bit(world *w)
+{
+    FILE *file = fopen(w->path, "r+b");
+    if (!file || fseek(file, 0, SEEK_END)) fail(w, "the pool's file is not there");
+    long at = (long)pick(w, (uint64_t)ftell(file));
+    fseek(file, at, SEEK_SET);
+    int byte = fgetc(file) ^ 1 << pick(w, 8);
+    fseek(file, at, SEEK_SET);
+    fputc(byte, file);
+    fclose(file);
+}
+
+/* Saves some states to a file, each with a key, and opens new ones from it. */
+static void do_some_to_file(world *w)
+{
+    carry_state states[MOST_SAVED], loaded[MOST_SAVED];
+    int64_t keys[MOST_SAVED], found[MOST_SAVED];
+    size_t capacity = choose(w, 1 + pick(w, MOST_SAVED)), count = 0;
+    states_of(w, states, capacity);
+    for (size_t i = 0; i < capacity; i++)
+        keys[i] = (int64_t)random_u64(&w->seed);
+    if (!capacity) return;
+    MUST(w, carry_pool_save(w->session, w->path, states, keys, capacity));
+    if (pick(w, 4) == 0) {
+        flip_bit(w);
+        carry_status status =
+            carry_pool_load(w->session, w->path, loaded, found, capacity, &count);
+        if (status == CARRY_OK) fail(w, "a damaged file was loaded");
+        if (status == CARRY_E_FULL) w->rejected++; /* whether there is room comes first */
+        world_check_pool(w);
+        return;
+    }
+    if (w->count + capacity > w->max_states) {
+        MUST_FAIL(w, CARRY_E_FULL,
+                  carry_pool_load(w->session, w->path, loaded, found, capacity, &count));
+        w->rejected++;
+        return;
+    }
+    MUST(w, carry_pool_load(w->session, w->path, loaded, found, capacity, &count));
+    if (count != capacity || memcmp(found, keys, count * sizeof *keys) != 0)
+        fail(w, "%zu states were saved and %zu loaded, or their keys differ", capacity,
+             count);
+    for (size_t i = 0; i < count; i++) {
+        world_add(w, loaded[i], w->open[i].values);
+        world_check(w, &w->open[w->count - 1]);
+    }
+}
+
+static int compare_opened(const void *left, const void *right)
+{
+    const sequence *a = left, *b = right;
+    return a->number < b->number ? -1 : a->number > b->number;
+}
+
+/* Saves all states to a file, which says them in the order of their opening; the other session loads it. */
+static void do_all_to_file(world *w)
+{
+    size_t count = 0;
+    carry_state *loaded = calloc(w->count + 1, sizeof *loaded);
+    qsort(w->open, w->count, sizeof *w->open, compare_opened);
+    MUST(w, carry_pool_save(w->session, w->path, NULL, NULL, 0));
+    MUST(w, carry_pool_load(w->plain, w->path, loaded, NULL, w->count, &count));
+    if (count != w->count)
+        fail(w, "%zu states are open and %zu were saved", w->count, count);
+    for (size_t i = 0; i < count; i++) {
+        world_compare(w, w->plain, loaded[i], w->open[i].values);
+        MUST(w, carry_state_close(w->plain, &loaded[i]));
+    }
+    free(loaded);
+}
+
+static void do_pool_file(world *w)
+{
+    if (pick(w, 8)) do_some_to_file(w);
+    else do_all_to_file(w);
+}
+
+/* ---- another model -------------------------------------------------------------------------- */
+
+static void do_set_model(world *w)
+{
+    w->model = 1 - w->model;
+    MUST(w, carry_session_set_model(w->session, w->common->models[w->model]));
+    MUST(w, carry_session_set_model(w->plain, w->common->models[w->model]));
+}
+
 /* ---- sweep ---------------------------------------------------------------------------------- */
 
 typedef struct sweeping {
@@ -424,9 +514,10 @@ static const struct {
     void (*run)(world *w);
     unsigned share;
 } operations[] = {
-    {do_run, 30},         {do_bad_run, 3},  {do_open, 16}, {do_close, 8}, {do_stale, 4},
-    {do_reset, 4},        {do_read, 5},     {do_write, 4}, {do_fork, 6},  {do_reorder, 6},
-    {do_save_restore, 5}, {do_exchange, 3}, {do_sweep, 1},
+    {do_run, 30},  {do_bad_run, 3},   {do_open, 16},        {do_close, 8},
+    {do_stale, 4}, {do_reset, 4},     {do_read, 5},         {do_write, 4},
+    {do_fork, 6},  {do_reorder, 6},   {do_save_restore, 5}, {do_exchange, 3},
+    {do_sweep, 1}, {do_pool_file, 1}, {do_set_model, 1},
 };
 
 void operate(world *w)

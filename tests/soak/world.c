@@ -98,7 +98,7 @@ sequence *world_add(world *w, carry_state state, const float *values)
     s->values = calloc(w->state_floats, sizeof(float));
     if (values) memcpy(s->values, values, w->state_floats * sizeof(float));
     s->used_run = w->runs;
-    w->opened++;
+    s->number = ++w->opened;
     if (w->count > w->most) w->most = w->count;
     return s;
 }
@@ -146,15 +146,21 @@ void plain_run(world *w, float *values, const void *x, size_t steps, float *y)
                                  w->width[k]));
 }
 
-void world_check(world *w, const sequence *s)
+void world_compare(world *w, carry_session *session, carry_state state,
+                   const float *values)
 {
     float held[512];
     for (size_t k = 0; k < w->tensors; k++) {
-        MUST(w, carry_state_read(w->session, s->state, k, held, w->width[k]));
-        if (memcmp(held, s->values + w->offset[k], w->width[k] * sizeof(float)) != 0)
+        MUST(w, carry_state_read(session, state, k, held, w->width[k]));
+        if (memcmp(held, values + w->offset[k], w->width[k] * sizeof(float)) != 0)
             fail(w, "state %016llx: tensor %zu is not what the plain run gives",
-                 (unsigned long long)s->state.id, k);
+                 (unsigned long long)state.id, k);
     }
+}
+
+void world_check(world *w, const sequence *s)
+{
+    world_compare(w, w->session, s->state, s->values);
 }
 
 void world_check_pool(world *w)

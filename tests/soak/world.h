@@ -15,6 +15,7 @@ typedef struct sequence {
     carry_state state;
     float *values; /* [state_floats], all tensors, what the state must hold */
     uint64_t used_run;
+    uint64_t number; /* of its opening */
 } sequence;
 
 /* What several worlds share: models of the same shapes, and a place to hand saved states over. */
@@ -80,6 +81,10 @@ void world_use(world *w, sequence *s); /* it was used just now */
 
 /* Moves `values` (NULL: from zeros, not kept) on by `steps` steps of x, one at a time; y: [steps][out]. */
 void plain_run(world *w, float *values, const void *x, size_t steps, float *y);
+
+/* The state of `session` holds `values`. */
+void world_compare(world *w, carry_session *session, carry_state state,
+                   const float *values);
 
 /* The state holds what it must. */
 void world_check(world *w, const sequence *s);
