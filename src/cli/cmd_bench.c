@@ -1,6 +1,7 @@
 /* carry bench: the same model over the same steps, stateful, in stateless windows, by round trips. */
 #include "commands.h"
 
+#include "load.h"
 #include "model_source.h"
 #include "options.h"
 #include "progress.h"
@@ -317,10 +318,95 @@ static int bench(bench_job *job)
     return code;
 }
 
+/* ---- the command line ----------------------------------------------------------------------- */
+
+#define NOT_GIVEN (-1.0) /* of numbers, which are at least 0 */
+
+/* The two benches of this command have their own options; what is of the wrong one is refused, not overlooked. */
+static int check_which(const bench_options *given, const cy_load_options *load)
+{
+    int under_load = load->states > 0 || load->trace != NULL;
+    const struct {
+        const char *name;
+        int given, of_load;
+    } each[] = {{"rate", load->rate != NOT_GIVEN, 1},
+                {"deadline-ms", load->deadline_s != NOT_GIVEN, 1},
+                {"collect-ms", load->collect_s != NOT_GIVEN, 1},
+                {"seconds", load->seconds != NOT_GIVEN, 1},
+                {"seed", load->seed != 0, 1},
+                {"plot", load->plot != NULL, 1},
+                {"rows", given->rows.count != 0, 0},
+                {"chunk", given->chunk != 0, 0},
+                {"steps", given->steps != 0, 0}};
+    for (size_t i = 0; i < sizeof each / sizeof each[0]; i++) {
+        if (!each[i].given || each[i].of_load == under_load) continue;
+        if (each[i].of_load)
+            return cy_report(CY_EXIT_USAGE, "--%s needs --states or --trace",
+                             each[i].name);
+        return cy_report(CY_EXIT_USAGE, "--%s and --%s exclude each other", each[i].name,
+                         load->trace != NULL ? "trace" : "states");
+    }
+    if (load->trace != NULL && load->rate != NOT_GIVEN)
+        return cy_report(CY_EXIT_USAGE, "--rate and --trace exclude each other");
+    if (load->trace != NULL && load->plot != NULL)
+        return cy_report(CY_EXIT_USAGE,
+                         "--plot and --trace exclude each other: a trace is one load");
+    return -1;
+}
+
+/* NOT_GIVEN becomes the default; 0 is no time and no rate. */
+static int settle_number(const char *name, double *value, double or_else)
+{
+    if (*value == NOT_GIVEN) *value = or_else;
+    else if (*value == 0)
+        return cy_report(CY_EXIT_USAGE, "--%s takes a number above 0, not 0", name);
+    return -1;
+}
+
+static int bench_under_load(const bench_options *given, cy_load_options *load)
+{
+    int code = settle_number("rate", &load->rate, 0);
+    if (code < 0) code = settle_number("deadline-ms", &load->deadline_s, 10);
+    if (code < 0)
+        code = settle_number("collect-ms", &load->collect_s, load->deadline_s / 4);
+    if (code < 0) code = settle_number("seconds", &load->seconds, 1);
+    if (code >= 0) return code;
+    load->deadline_s *= 1e-3;
+    load->collect_s *= 1e-3;
+    load->model = given->model;
+    load->window = given->window;
+    load->threads = given->threads;
+    load->json = given->json;
+    load->on = given->on;
+    return cy_load_bench(load);
+}
+
+static int bench_alone(bench_options *given)
+{
+    if (given->rows.count == 0)
+        given->rows = (cy_uint_list){.count = 3, .items = {1, 8, 64}};
+    if (given->chunk == 0) given->chunk = 1;
+    if (given->steps == 0) given->steps = 200;
+    if (given->window != 0 && given->window < given->chunk)
+        return cy_report(CY_EXIT_USAGE,
+                         "--window %" PRIu64 " is shorter than --chunk %" PRIu64
+                         ", and holds the new steps too",
+                         given->window, given->chunk);
+    bench_job job = {.options = given};
+    int code = bench(&job);
+    carry_model_close(&job.model);
+    free(job.call_us);
+    free(job.widths);
+    return code;
+}
+
 int cy_cmd_bench(int argc, char **argv)
 {
-    bench_options given = {
-        .rows = {.count = 3, .items = {1, 8, 64}}, .chunk = 1, .steps = 200};
+    bench_options given = {0};
+    cy_load_options load = {.rate = NOT_GIVEN,
+                            .deadline_s = NOT_GIVEN,
+                            .collect_s = NOT_GIVEN,
+                            .seconds = NOT_GIVEN};
     const cy_argument arguments[] = {{"MODEL", &given.model}};
     const cy_option options[] = {
         {"rows", CY_OPTION_LIST, &given.rows, "1,8,64", "sequences advanced by a call", 1,
@@ -332,11 +418,26 @@ int cy_cmd_bench(int argc, char **argv)
          1 << 20},
         {"steps", CY_OPTION_UINT, &given.steps, "N",
          "new steps a row is timed over; default: 200", 1, 100000000},
+        {"states", CY_OPTION_UINT, &load.states, "N",
+         "under load: sequences that receive steps at random times", 1,
+         CY_SEQUENCES_MOST},
+        {"rate", CY_OPTION_FLOAT, &load.rate, "R",
+         "steps/s of each state; default: search the highest one", 0, 0},
+        {"deadline-ms", CY_OPTION_FLOAT, &load.deadline_s, "D",
+         "what p99 of the latency is held against; default: 10", 0, 0},
+        {"trace", CY_OPTION_STRING, &load.trace, "FILE",
+         "replay recorded arrivals: lines TIME_SECONDS SEQUENCE STEPS", 0, 0},
+        {"collect-ms", CY_OPTION_FLOAT, &load.collect_s, "C",
+         "of the fixed windows; default: a quarter of the deadline", 0, 0},
+        {"seconds", CY_OPTION_FLOAT, &load.seconds, "S", "of a trial; default: 1", 0, 0},
+        {"seed", CY_OPTION_UINT, &load.seed, "N", "of arrivals and inputs", 0,
+         UINT32_MAX},
+        {"plot", CY_OPTION_STRING, &load.plot, "PREFIX",
+         "writes PREFIX.dat, and PREFIX.gp for gnuplot", 0, 0},
         {"threads", CY_OPTION_UINT, &given.threads, "N",
          "of the CPU; default: as many as affinity and quota allow", 1, 1024},
         CY_DEVICE_OPTION_ROWS(given.on),
-        {"json", CY_OPTION_FLAG, &given.json, NULL,
-         "a JSON array of objects instead of a table", 0, 0},
+        {"json", CY_OPTION_FLAG, &given.json, NULL, "JSON instead of a table", 0, 0},
     };
     const cy_command_line line = {
         .command = "bench",
@@ -348,20 +449,24 @@ int cy_cmd_bench(int argc, char **argv)
         .argument_count = 1,
         .options = options,
         .option_count = sizeof options / sizeof options[0],
+        .notes = "With --states (or --trace) the same three are measured over N "
+                 "sequences, and then\n"
+                 "the latency of steps that arrive at random times (each state a Poisson "
+                 "process), from\n"
+                 "the moment a step is due to its answer, served through carry_batcher, "
+                 "by one call per\n"
+                 "arrival, and in windows that collect for a fixed time. --rate measures "
+                 "there, three\n"
+                 "trials of each; without it the highest rate is searched at which p99 "
+                 "meets the\n"
+                 "deadline: at most 29 trials of --seconds for each way, mostly about "
+                 "15, so about a\n"
+                 "minute by default and two and a half at most.",
     };
     int code = cy_command_line_read(&line, argc, argv);
     if (code < 0) code = cy_device_options_check(&given.on);
+    if (code < 0) code = check_which(&given, &load);
     if (code >= 0) return code;
-    if (given.window != 0 && given.window < given.chunk)
-        return cy_report(CY_EXIT_USAGE,
-                         "--window %" PRIu64 " is shorter than --chunk %" PRIu64
-                         ", and holds the new steps too",
-                         given.window, given.chunk);
-
-    bench_job job = {.options = &given};
-    code = bench(&job);
-    carry_model_close(&job.model);
-    free(job.call_us);
-    free(job.widths);
-    return code;
+    if (load.states > 0 || load.trace != NULL) return bench_under_load(&given, &load);
+    return bench_alone(&given);
 }
