@@ -7,6 +7,10 @@
 
 #include <stddef.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 typedef struct bench_shape {
     unsigned units, rows, steps, layers;
     carry_precision precision;
@@ -21,5 +25,9 @@ int bench_precision_parse(const char *name, carry_precision *precision);
 size_t bench_shapes_all(bench_shape **shapes);
 size_t bench_shapes_read(const char *path, bench_shape **shapes);
 void bench_shapes_print(const bench_shape *shapes, size_t count);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

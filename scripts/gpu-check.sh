@@ -227,7 +227,7 @@ part_bench() {
     "$program" "${which[@]}" --list >"$out/shapes.txt"
     if command -v python3 >/dev/null; then
         machine_json >"$out/bench-torch.json"
-        limited $((seconds / 4 + 60)) torch_lstm.py python3 bench/vs/torch_lstm.py --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-torch.json"
+        limited $((seconds / 4 + 60)) torch_lstm.py python3 bench/vs/gpu/torch_lstm.py --shapes "$out/shapes.txt" --budget $((seconds / 4)) >>"$out/bench-torch.json"
         code=$?
         [ $code -eq 0 ] || { rm -f "$out/bench-torch.json"; echo "torch: not measured"; }
         [ $code -eq 0 ] || [ $code -eq $NOT_RUN ] || bad=1

@@ -32,6 +32,7 @@ rules() {
 ^kernels/              ^kernels/
 ^include/carry/        ^include/carry/
 ^bench/probe/          ^(bench/|kernels/cuda/)
+^bench/vs/gpu/         ^(bench/|include/carry/|kernels/cuda/)
 ^bench/                ^(bench/|include/carry/)
 ^examples/             ^(@/|include/carry/)
 ^tests/cli/            ^(@/|src/cli/|include/carry/)

@@ -1,9 +1,11 @@
 /* See probe_kernels.h. */
 #include "probe_kernels.h"
 
-__global__ void probe_nothing(unsigned *out)
+#include "probe_ptx.cuh"
+
+__global__ void probe_count(unsigned *counter)
 {
-    if (threadIdx.x == 0) out[blockIdx.x] = 1;
+    if (threadIdx.x == 0) *counter += 1;
 }
 
 __global__ void probe_grid_barrier(unsigned *arrivals, unsigned *cells, unsigned rounds)
@@ -15,6 +17,40 @@ __global__ void probe_grid_barrier(unsigned *arrivals, unsigned *cells, unsigned
                 cells[round % 2 * blocks + (block + 1) % blocks] + 1;
         dev::grid_barrier(arrivals, (round + 1) * blocks);
     }
+}
+
+/* Why a word is not overwritten before everybody has read it: a block publishes stamp s + 1 over stamp s - 1 once it has
+ * all words of stamp s, so every block has published s, and each did so after all its threads had those of s - 1 (the
+ * barrier of the block). */
+__global__ void probe_flags(unsigned *out, uint64_t *board, unsigned words,
+                            unsigned first, unsigned rounds)
+{
+    DEV_SHARED(unsigned, sums, [2][8]);
+    dev::expect_cooperative();
+    unsigned all = gridDim.x * words, thread = threadIdx.x, value = blockIdx.x;
+    for (unsigned stamp = first + 1; stamp != first + rounds + 1; stamp++) {
+        unsigned buffer = stamp % 2;
+        uint64_t *now = board + (size_t)buffer * all;
+        for (unsigned i = thread; i < words; i += blockDim.x)
+            probe::store_relaxed(now + blockIdx.x * words + i,
+                                 (uint64_t)stamp << 32 | (value + i));
+        unsigned sum = 0;
+        for (unsigned i = thread; i < all; i += blockDim.x) {
+            uint64_t word;
+            do {
+                word = probe::load_relaxed(now + i);
+            } while (word >> 32 != stamp);
+            sum += (unsigned)word;
+        }
+        for (unsigned bits = 16; bits > 0; bits /= 2)
+            sum += dev::shuffle_xor(sum, bits);
+        if (thread % 32 == 0) sums[buffer][thread / 32] = sum;
+        dev::sync_block();
+        value *= 3;
+        for (unsigned w = 0; w < blockDim.x / 32; w++)
+            value += sums[buffer][w];
+    }
+    if (thread == 0) out[blockIdx.x] = value;
 }
 
 __global__ void probe_cluster_barrier(unsigned *out, unsigned rounds)
@@ -70,18 +106,4 @@ __global__ void probe_exchange(unsigned *out, unsigned words, unsigned rounds)
     }
     /* Whatever was pushed to this block it has waited for: it may leave. */
     if (thread == 0) out[blockIdx.x] = value;
-}
-
-__global__ void probe_read(const uint4 *in, unsigned *out, size_t count, unsigned rounds)
-{
-    unsigned mixed = 0;
-    size_t first = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    size_t stride = (size_t)gridDim.x * blockDim.x;
-    for (unsigned round = 0; round < rounds; round++)
-#pragma unroll 4
-        for (size_t i = first; i < count; i += stride) {
-            uint4 v = in[i];
-            mixed = mixed * 5 + (v.x ^ v.y ^ v.z ^ v.w);
-        }
-    out[first] = mixed;
 }

@@ -206,7 +206,7 @@ carry_status cy_safetensors_open_header(cy_safetensors *file, const void *header
 carry_status cy_safetensors_open(cy_safetensors *file, const void *data, size_t bytes)
 {
     *file = (cy_safetensors){0};
-    size_t header_bytes;
+    size_t header_bytes = 0;
     CY_TRY(cy_safetensors_header_bytes(data, bytes, &header_bytes));
     CY_TRY(cy_safetensors_open_header(file, data, header_bytes, bytes));
     for (size_t i = 0; i < file->count; i++)

@@ -61,21 +61,26 @@ bool exchange_good()
     return exchange_good_as(2, 2, 256) && exchange_good_as(4, 2, 32);
 }
 
-bool read_good()
+bool flags_good()
 {
-    const size_t count = 70;
-    std::vector<uint4> in(count);
-    std::vector<unsigned> out(2 * 32);
-    for (unsigned i = 0; i < count; i++)
-        in[i] = {i, 3 * i, 7, i << 8};
-    dev::launch_shape shape = {dim3(2), dim3(32), 0, 0, 0};
-    if (dev::launch(probe_read, shape, 0, in.data(), out.data(), count, 2u)) return WRONG;
-    for (size_t t = 0; t < out.size(); t++) {
-        unsigned mixed = 0;
-        for (int round = 0; round < 2; round++)
-            for (size_t i = t; i < count; i += out.size())
-                mixed = mixed * 5 + (in[i].x ^ in[i].y ^ in[i].z ^ in[i].w);
-        if (out[t] != mixed) return WRONG;
+    const unsigned blocks = 3, words = 2, rounds = 3;
+    std::vector<uint64_t> board(2 * blocks * words, ~(uint64_t)0);
+    std::vector<unsigned> out(blocks);
+    dev::launch_shape shape = {dim3(blocks), dim3(64), 0, 0, dev::LAUNCH_COOPERATIVE};
+    /* The second launch goes on where the first ended, among its words. */
+    for (unsigned first : {0u, rounds}) {
+        if (dev::launch(probe_flags, shape, 0, out.data(), board.data(), words, first,
+                        rounds))
+            return WRONG;
+        std::vector<unsigned> value = {0, 1, 2};
+        for (unsigned round = 0; round < rounds; round++) {
+            unsigned sum = 0;
+            for (unsigned v : value)
+                sum += 2 * v + 1;
+            for (unsigned &v : value)
+                v = 3 * v + sum;
+        }
+        if (out != value) return WRONG;
     }
     return true;
 }
@@ -87,8 +92,8 @@ int main()
     check::under_schedules({{"grid barrier", grid_good},
                             {"cluster barrier", cluster_good},
                             {"exchange", exchange_good},
-                            {"read", read_good}},
+                            {"flags", flags_good}},
                            16);
-    check::every_site_matters({{"exchange", exchange_good}}, 24);
+    check::every_site_matters({{"exchange", exchange_good}, {"flags", flags_good}}, 24);
     return check::summary();
 }

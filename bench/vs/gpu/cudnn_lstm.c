@@ -2,11 +2,12 @@
  *
  *     cudnn_lstm --shapes FILE [--budget SECONDS] [--repeats N]
  *
- * An algorithm that cuDNN refuses for a shape is listed as not run with cuDNN's word for it. Two bias vectors as in
- * torch, weights random, inputs rotating over more memory than L2, h and c carried from call to call (from one
+ * An algorithm that cuDNN refuses for a shape is listed as not run with cuDNN's word for it; a result says which one the
+ * descriptor held when it ran. Before timing, outputs are compared with a float64 reference. Two bias vectors as in torch, weights random, inputs rotating over more memory than L2, h and c carried from call to call (from one
  * buffer to another). cuDNN is loaded at run time: exits 77 where there is none, or no GPU. */
 #include "bench/bench_clock.h"
 #include "bench/bench_shapes.h"
+#include "bench/vs/gpu/lstm_reference.h"
 
 #include <cuda_runtime_api.h>
 #include <cudnn.h>
@@ -28,6 +29,7 @@ enum { NOT_RUN = 77, MOST_REPEATS = 500, MOST_INPUTS = 64, MOST_CALLS = 2000 };
     X(cudnnCreateRNNDescriptor)      \
     X(cudnnDestroyRNNDescriptor)     \
     X(cudnnSetRNNDescriptor_v8)      \
+    X(cudnnGetRNNDescriptor_v8)      \
     X(cudnnCreateRNNDataDescriptor)  \
     X(cudnnDestroyRNNDataDescriptor) \
     X(cudnnSetRNNDataDescriptor)     \
@@ -39,6 +41,7 @@ enum { NOT_RUN = 77, MOST_REPEATS = 500, MOST_INPUTS = 64, MOST_CALLS = 2000 };
     X(cudnnSetDropoutDescriptor)     \
     X(cudnnBuildRNNDynamic)          \
     X(cudnnGetRNNWeightSpaceSize)    \
+    X(cudnnGetRNNWeightParams)       \
     X(cudnnGetRNNTempSpaceSizes)     \
     X(cudnnRNNForward)
 
@@ -102,6 +105,8 @@ typedef struct job {
     void *inputs[MOST_INPUTS], *output, *h[2], *c[2], *weights, *workspace;
     unsigned input_count;
     size_t bytes, state_bytes, weight_bytes, workspace_bytes;
+    float *table, *first_x; /* of the weights, of the first input */
+    lstm_layer *layers;
     const char *reason; /* why it cannot run, or NULL */
 } job;
 
@@ -122,40 +127,17 @@ static void *take(job *j, size_t bytes)
     return NULL;
 }
 
-static float uniform(uint64_t *seed)
+/* count numbers of the table, over and over. */
+static void fill(void *array, size_t count, carry_precision precision, const float *table)
 {
-    *seed = *seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (float)(*seed >> 40) / (float)(1 << 23) - 1;
-}
-
-/* As in bench_gpu: rounded, and what fp16 has no normal number for becomes 0. */
-static uint16_t half_of(float value, cudnnDataType_t type)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    if (type == CUDNN_DATA_BFLOAT16)
-        return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-    int exponent = (int)(bits >> 23 & 0xff) - 127 + 15;
-    if (exponent <= 0) return (uint16_t)(bits >> 16 & 0x8000);
-    uint32_t half = (uint32_t)exponent << 10 | (bits >> 13 & 0x3ff);
-    return (uint16_t)((bits >> 16 & 0x8000) | (half + (bits >> 12 & 1)));
-}
-
-/* Random numbers in +-scale, 2^20 of them over and over. */
-static void fill(void *array, size_t count, cudnnDataType_t type, float scale,
-                 uint64_t seed)
-{
-    enum { SOME = 1 << 20 };
-    static float some[SOME];
-    size_t number = type == CUDNN_DATA_FLOAT ? 4 : 2;
-    for (size_t i = 0; i < SOME; i++) {
-        float value = uniform(&seed) * scale;
-        uint16_t half = half_of(value, type);
-        if (number == 4) some[i] = value;
-        else memcpy((unsigned char *)some + 2 * i, &half, 2);
+    const size_t number = lstm_number_bytes(precision);
+    static unsigned char some[LSTM_TABLE * sizeof(float)];
+    for (size_t i = 0; i < LSTM_TABLE; i++) {
+        uint32_t bits = lstm_bits(precision, table[i]);
+        memcpy(some + i * number, &bits, number);
     }
-    for (size_t at = 0; at < count; at += SOME) {
-        size_t part = count - at < SOME ? count - at : SOME;
+    for (size_t at = 0; at < count; at += LSTM_TABLE) {
+        size_t part = count - at < LSTM_TABLE ? count - at : LSTM_TABLE;
         must(cudaMemcpy((unsigned char *)array + at * number, some, part * number,
                         cudaMemcpyHostToDevice),
              "a copy");
@@ -213,6 +195,37 @@ static void describe(job *j, const bench_shape *s, cudnnRNNAlgo_t algorithm)
     free(lengths);
 }
 
+/* Where cuDNN keeps the matrices and biases of each layer, as indices of the weight space. Matrices 0..3 multiply x,
+ * 4..7 h, each of gates i, f, g, o. */
+static int find_weights(job *j, const bench_shape *s, size_t number)
+{
+    cudnnTensorDescriptor_t matrix = NULL, bias = NULL;
+    j->layers = calloc(s->layers, sizeof *j->layers);
+    int good = j->layers && fine(j, api.cudnnCreateTensorDescriptor(&matrix)) &&
+               fine(j, api.cudnnCreateTensorDescriptor(&bias));
+    for (unsigned l = 0; good && l < s->layers; l++)
+        for (int i = 0; good && i < 8; i++) {
+            void *matrix_at = NULL, *bias_at = NULL;
+            good = fine(j, api.cudnnGetRNNWeightParams(
+                               handle, j->rnn, (int)l, j->weight_bytes, j->weights, i,
+                               matrix, &matrix_at, bias, &bias_at));
+            if (good && (!matrix_at || !bias_at)) {
+                j->reason = "cuDNN does not say where its weights lie";
+                good = 0;
+            }
+            if (!good) break;
+            size_t at = (size_t)((char *)matrix_at - (char *)j->weights) / number;
+            lstm_layer *layer = &j->layers[l];
+            *(i < 4 ? &layer->kernel[i] : &layer->recurrent[i - 4]) = at;
+            layer->bias[i / 4][i % 4] =
+                (size_t)((char *)bias_at - (char *)j->weights) / number;
+            layer->bias_count = 2;
+        }
+    if (matrix) api.cudnnDestroyTensorDescriptor(matrix);
+    if (bias) api.cudnnDestroyTensorDescriptor(bias);
+    return good;
+}
+
 static void job_open(job *j, const bench_shape *s, cudnnRNNAlgo_t algorithm)
 {
     memset(j, 0, sizeof *j);
@@ -241,14 +254,20 @@ static void job_open(job *j, const bench_shape *s, cudnnRNNAlgo_t algorithm)
         j->c[i] = take(j, j->state_bytes);
     }
     if (j->reason) return;
-    fill(j->weights, j->weight_bytes / number, type, sqrtf(1 / (float)s->units), 3);
+    j->table = lstm_table(s->precision, sqrtf(1 / (float)s->units), 3);
+    fill(j->weights, j->weight_bytes / number, s->precision, j->table);
+    if (!find_weights(j, s, number)) return;
     must(cudaMemset(j->h[0], 0, j->state_bytes), "cudaMemset");
     must(cudaMemset(j->c[0], 0, j->state_bytes), "cudaMemset");
     must(cudaMemset(j->output, 0xff, j->bytes),
          "cudaMemset"); /* NaN, where nothing is written */
     for (; j->input_count < wanted && (j->inputs[j->input_count] = take(j, j->bytes));
-         j->input_count++)
-        fill(j->inputs[j->input_count], count, type, 1, 11 + j->input_count);
+         j->input_count++) {
+        float *table = lstm_table(s->precision, 1, 11 + j->input_count);
+        fill(j->inputs[j->input_count], count, s->precision, table);
+        if (j->input_count == 0) j->first_x = table;
+        else free(table);
+    }
     if (j->input_count >= 2) j->reason = NULL;
 }
 
@@ -260,6 +279,9 @@ static void job_close(job *j)
         if (memory[i]) must(cudaFree(memory[i]), "cudaFree");
     for (unsigned i = 0; i < j->input_count; i++)
         must(cudaFree(j->inputs[i]), "cudaFree");
+    free(j->table);
+    free(j->first_x);
+    free(j->layers);
     if (j->state_layout) api.cudnnDestroyTensorDescriptor(j->state_layout);
     if (j->x_layout) api.cudnnDestroyRNNDataDescriptor(j->x_layout);
     if (j->y_layout) api.cudnnDestroyRNNDataDescriptor(j->y_layout);
@@ -278,20 +300,43 @@ static int call(job *j, unsigned turn)
                                j->weights, j->workspace_bytes, j->workspace, 0, NULL));
 }
 
-/* Every output was written, with a number: h is in [-1, 1]. */
-static int outputs_good(const job *j, cudnnDataType_t type)
+/* Of the first call: every output was written, with an h, and those looked at agree with the reference. */
+static int outputs_good(job *j, const bench_shape *s)
 {
+    const size_t number = lstm_number_bytes(s->precision);
     unsigned char *y = malloc(j->bytes);
-    int good = y != NULL;
-    if (good) must(cudaMemcpy(y, j->output, j->bytes, cudaMemcpyDeviceToHost), "a copy");
-    for (size_t i = 0; good && i < j->bytes; i += type == CUDNN_DATA_FLOAT ? 4 : 2) {
-        uint16_t high; /* sign, exponent, and the first bits of the fraction */
-        memcpy(&high, y + i + (type == CUDNN_DATA_FLOAT ? 2 : 0), 2);
-        high &= 0x7fff;
-        good = high <= (type == CUDNN_DATA_HALF ? 0x3c00 : 0x3f80);
-    }
+    if (y) must(cudaMemcpy(y, j->output, j->bytes, cudaMemcpyDeviceToHost), "a copy");
+    else j->reason = "out of memory";
+    for (size_t i = 0; !j->reason && i < j->bytes; i += number)
+        if (!(fabsf(lstm_value(s->precision, y + i)) <= 1)) /* NaN is not */
+            j->reason = "WRONG: outputs are no h of an LSTM";
+    if (!j->reason)
+        j->reason = lstm_wrong(j->layers, s->layers, s->units, s->rows, s->steps,
+                               s->precision, j->table, j->first_x, y);
     free(y);
-    return good;
+    return !j->reason;
+}
+
+/* The algorithm that the descriptor holds, which may not be the one asked for. */
+static const char *algorithm_held(job *j)
+{
+    cudnnRNNAlgo_t algorithm;
+    cudnnRNNMode_t mode;
+    cudnnRNNBiasMode_t bias;
+    cudnnDirectionMode_t direction;
+    cudnnRNNInputMode_t input;
+    cudnnDataType_t type, math_precision;
+    cudnnMathType_t math;
+    int32_t features, units, projection, layers;
+    cudnnDropoutDescriptor_t dropout;
+    uint32_t flags;
+    if (api.cudnnGetRNNDescriptor_v8(j->rnn, &algorithm, &mode, &bias, &direction, &input,
+                                     &type, &math_precision, &math, &features, &units,
+                                     &projection, &layers, &dropout, &flags))
+        return "unknown";
+    for (size_t i = 0; i < sizeof algorithms / sizeof *algorithms; i++)
+        if (algorithms[i].algorithm == algorithm) return algorithms[i].name;
+    return "another";
 }
 
 static unsigned calls_for(double us, unsigned most)
@@ -306,14 +351,14 @@ static int measure(job *j, const bench_shape *s, const char *algorithm, unsigned
 {
     static double us[MOST_CALLS];
     unsigned turn = 0;
-    double start = bench_now_us();
-    if (!call(j, turn++) || !call(j, turn++)) return 0;
+    double start;
+    if (!call(j, turn++)) return 0;
     must(cudaStreamSynchronize(cuda_stream), algorithm);
-    if (!outputs_good(j, type_of(s->precision))) {
-        j->reason = "WRONG: outputs are no h of an LSTM";
-        return 0;
-    }
-    unsigned repeats = calls_for((bench_now_us() - start) / 2, most);
+    if (!outputs_good(j, s)) return 0;
+    start = bench_now_us();
+    if (!call(j, turn++)) return 0;
+    must(cudaStreamSynchronize(cuda_stream), algorithm);
+    unsigned repeats = calls_for(bench_now_us() - start, most);
     for (unsigned i = 0; i < repeats / 4; i++)
         call(j, turn++);
     must(cudaEventRecord(events[0], cuda_stream), "an event");
@@ -330,6 +375,7 @@ static int measure(job *j, const bench_shape *s, const char *algorithm, unsigned
     }
     bench_sort(us, repeats);
     print_shape("result", s, algorithm);
+    printf(",\"held\":\"%s\"", algorithm_held(j));
     printf(",\"repeats\":%u,\"inputs\":%u,\"us_per_step\":{\"median\":%.4f,\"p10\":%.4f,"
            "\"p90\":%.4f}",
            repeats, j->input_count, bench_percentile(us, repeats, 50),
