@@ -27,9 +27,8 @@
  * never allocates and, unless asked to, never blocks: when queue_limit requests are on their way it returns
  * CARRY_E_FULL, and so it does when one state has state_limit of them.
  *
- * Threads. All functions may be called from any thread at once, but for open and close. A state that
- * is not, or no longer, one of the batcher's gives CARRY_E_STALE. Everything else as in carry.h: errors, structs with
- * size. A handle that is not, or no longer, one of the batcher's gives CARRY_E_STALE.
+ * Threads. All functions may be called from any thread at once, but for open and close. Everything else as in
+ * carry.h: errors, structs with size. A handle that is not, or no longer, one of the batcher's gives CARRY_E_STALE.
  */
 #ifndef CARRY_CARRY_BATCHER_H
 #define CARRY_CARRY_BATCHER_H
