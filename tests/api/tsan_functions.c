@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREADS = 4, ROUNDS = 40, HANDLES = 6, STEPS = 4, FEATURES = 3, UNITS = 5 };
+enum { THREADS = 4, ROUNDS = 12, HANDLES = 6, STEPS = 4, FEATURES = 3, UNITS = 5 };
 
 static const model_spec spec = {
     .features = FEATURES,
@@ -279,7 +279,7 @@ typedef struct rival {
 static void *quarrel(void *argument)
 {
     rival *r = argument;
-    for (int round = 0; round < 4 * ROUNDS && !atomic_load(&failures); round++)
+    for (int round = 0; round < 5 * ROUNDS && !atomic_load(&failures); round++)
         use(r->seat, r->number);
     return NULL;
 }
