@@ -637,6 +637,20 @@ Test(alloc, every_allocation_of_a_batcher)
     }
 }
 
+Test(alloc, a_batcher_of_more_steps_than_memory_holds)
+{
+    batched b = make_batched(0);
+    b.session.max_rows = 64;
+    carry_batcher_options options = {
+        .size = sizeof options, .batch_steps = UINT32_MAX, .session = &b.session};
+    long before = atomic_load(&live);
+    FAILS(CARRY_E_MEMORY, "bytes for calls of 64 rows of 4294967295 steps",
+          carry_batcher_open(&b.batcher, b.model, &options));
+    cr_expect_null(b.batcher);
+    cr_expect_eq(atomic_load(&live), before);
+    carry_model_close(&b.model);
+}
+
 static carry_status open_batcher_state(void *argument)
 {
     batched *b = argument;

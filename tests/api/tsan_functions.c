@@ -2,9 +2,10 @@
  * of the same shapes, which take each other's place; sessions that go from thread to thread; models that come and go.
  * Then illegal use: two threads on one session, where every function either works or says that the session is in use. A
  * plain program, so that it runs under TSan. */
-#define _DEFAULT_SOURCE /* mkdtemp */
+#define _POSIX_C_SOURCE 200809L /* access */
 #include "device.h"
 #include "model_builder.h"
+#include "test_folder.h"
 
 #include "base/mem.h"
 
@@ -15,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { THREADS = 4, ROUNDS = 40, HANDLES = 6, STEPS = 4, FEATURES = 3, UNITS = 5 };
+enum { THREADS = 4, ROUNDS = 12, HANDLES = 6, STEPS = 4, FEATURES = 3, UNITS = 5 };
 
 static const model_spec spec = {
     .features = FEATURES,
@@ -25,7 +26,6 @@ static const model_spec spec = {
 static carry_model *models[2];
 static void *model_bytes[2];
 static size_t model_length[2];
-static char folder[] = "/tmp/tsan_functions.XXXXXX";
 static atomic_int failures;
 
 static void fail(const char *what)
@@ -96,12 +96,9 @@ static void ask_the_model(const carry_model *model)
 
 static void *models_come_and_go(void *argument)
 {
-    char path[64];
-    snprintf(path, sizeof path, "%s/model.carry", folder);
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(model_bytes[0], 1, model_length[0], file) != model_length[0])
-        fail("writing a model");
-    if (file) fclose(file);
+    char path[PATH_BYTES];
+    folder_path(path, "model.carry");
+    file_write(path, model_bytes[0], model_length[0]);
     (void)argument;
     for (int round = 0; round < ROUNDS; round++) {
         carry_model *own = NULL, *of_file = NULL;
@@ -123,11 +120,20 @@ static void *models_come_and_go(void *argument)
         carry_model_close(&of_file);
         carry_session_close(&session);
     }
-    unlink(path);
     return NULL;
 }
 
 /* ---- a session's ---------------------------------------------------------------------------- */
+
+/* At last, however often it is refused. */
+static void close_state(seat *s, carry_state *state)
+{
+    while (state->id && !atomic_load(&failures)) {
+        carry_status status = carry_state_close(s->session, state);
+        if (status == CARRY_E_STALE && !s->shared) break; /* swept */
+        if (status != CARRY_OK && status != CARRY_E_BUSY) fail("carry_state_close");
+    }
+}
 
 static int keep_first(void *user, carry_session *session, carry_state state)
 {
@@ -154,7 +160,7 @@ static void advance(seat *s, const carry_state *states, size_t rows)
                          .output_count = 1};
     TRY(s, carry_run(s->session, &batch));
     batch.row_offsets = offsets;
-    if (!on_cuda()) TRY(s, carry_run(s->session, &batch));
+    TRY(s, carry_run(s->session, &batch));
 }
 
 static void to_bytes_and_back(seat *s, const carry_state *states)
@@ -170,18 +176,18 @@ static void to_bytes_and_back(seat *s, const carry_state *states)
 
 static void to_a_file_and_back(seat *s, const carry_state *states, unsigned number)
 {
-    char path[64];
+    char name[32], path[PATH_BYTES];
     int64_t keys[HANDLES] = {5, 4, 3, 2, 1, 0}, back[2 * HANDLES];
     carry_state loaded[2 * HANDLES] = {{0}};
     size_t count = 0;
-    snprintf(path, sizeof path, "%s/pool-%u", folder, number);
+    snprintf(name, sizeof name, "pool-%u", number);
+    folder_path(path, name);
     TRY(s, carry_pool_save(s->session, path, states, keys, HANDLES));
     if (access(path, R_OK) == 0)
         TRY(s, carry_pool_load(s->session, path, loaded, back, 2 * HANDLES, &count));
     unlink(path);
-    for (size_t i = 0; i < count && loaded[i].id; i++)
-        while (loaded[i].id && carry_state_close(s->session, &loaded[i]) == CARRY_E_BUSY)
-            ;
+    for (size_t i = 0; i < count; i++)
+        close_state(s, &loaded[i]);
 }
 
 static void fork_and_reorder(seat *s, const carry_state *states)
@@ -192,9 +198,8 @@ static void fork_and_reorder(seat *s, const carry_state *states)
     TRY(s, carry_states_reorder(s->session, states, parents, 2));
     TRY(s, carry_state_reset(s->session, states[2]));
     for (int i = 0; i < 3; i++)
-        while (copies[i].id && carry_state_close(s->session, &copies[i]) == CARRY_E_BUSY)
-            ;
-    if (copy.id) TRY(s, carry_state_close(s->session, &copy));
+        close_state(s, &copies[i]);
+    close_state(s, &copy);
 }
 
 static void ask_the_session(seat *s)
@@ -238,11 +243,7 @@ static void use(seat *s, unsigned number)
     ask_the_session(s);
     if (!s->shared) sweep(s); /* would close the other's states */
     for (int i = 0; i < HANDLES; i++)
-        while (states[i].id && !atomic_load(&failures)) {
-            carry_status status = carry_state_close(s->session, &states[i]);
-            if (status == CARRY_E_STALE && !s->shared) break; /* swept */
-            if (status != CARRY_OK && status != CARRY_E_BUSY) fail("carry_state_close");
-        }
+        close_state(s, &states[i]);
 }
 
 /* ---- sessions side by side, and from hand to hand -------------------------------------------- */
@@ -278,7 +279,7 @@ typedef struct rival {
 static void *quarrel(void *argument)
 {
     rival *r = argument;
-    for (int round = 0; round < 4 * ROUNDS && !atomic_load(&failures); round++)
+    for (int round = 0; round < 5 * ROUNDS && !atomic_load(&failures); round++)
         use(r->seat, r->number);
     return NULL;
 }
@@ -304,7 +305,7 @@ static void two_on_one(void)
 int main(void)
 {
     pthread_t threads[THREADS + 1];
-    if (!mkdtemp(folder)) return 1;
+    folder_open();
     for (int i = 0; i < 2; i++) {
         model_spec own = spec;
         own.seed += (uint64_t)i;
@@ -323,6 +324,6 @@ int main(void)
         carry_model_close(&models[i]);
         cy_free(model_bytes[i]);
     }
-    rmdir(folder);
+    folder_close();
     return atomic_load(&failures) != 0;
 }

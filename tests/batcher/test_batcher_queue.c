@@ -468,7 +468,8 @@ Test(batcher_queue, drain_returns_though_work_keeps_coming)
     for (int i = 0; i < JOBS; i++)
         cr_expect_eq(atomic_load(&jobs[i].answers), 1);
     atomic_store(&enough, true);
-    OK(carry_batcher_drain(t.batcher));
+    OK(carry_batcher_drain(t.batcher)); /* its callback may just have submitted ... */
+    OK(carry_batcher_drain(t.batcher)); /* ... and that was the last time */
     cr_expect_gt(atomic_load(&rounds), 0);
     cr_expect_eq(batcher_info(&t).done, JOBS + (uint64_t)atomic_load(&rounds));
     cr_expect_eq(batcher_info(&t).queued, 0);
