@@ -348,9 +348,10 @@ static int check_which(const bench_options *given, const cy_load_options *load)
     }
     if (load->trace != NULL && load->rate != NOT_GIVEN)
         return cy_report(CY_EXIT_USAGE, "--rate and --trace exclude each other");
-    if (load->trace != NULL && load->plot != NULL)
+    if (load->plot != NULL && (load->trace != NULL || load->rate != NOT_GIVEN))
         return cy_report(CY_EXIT_USAGE,
-                         "--plot and --trace exclude each other: a trace is one load");
+                         "--plot and --%s exclude each other: a plot shows many loads",
+                         load->trace != NULL ? "trace" : "rate");
     return -1;
 }
 

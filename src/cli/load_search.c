@@ -14,7 +14,7 @@
 #define RATES_MOST     8   /* tried in a search */
 #define NEAR_ENOUGH    1.1 /* the rate that was missed over the one that was met */
 #define REPEATS        3
-#define FEW_ARRIVALS   5 /* a trial that expects fewer says nothing */
+#define FEW_ARRIVALS   20 /* a trial that expects fewer says nothing */
 #define BURST_ARRIVALS 200000
 
 static const double curve[] = {0.1, 0.3, 0.6}; /* of the rate found, for the plot */
@@ -78,6 +78,7 @@ typedef struct search {
     cy_server server;
     cy_arrivals arrivals;
     cy_verdict *verdict;
+    double least; /* rate that is worth a trial */
 } search;
 
 static int try_rate(search *s, double rate, int stops, cy_trial *trial)
@@ -107,7 +108,8 @@ static int find_start(search *s, double *rate)
     if (code != CY_EXIT_OK) return code;
     trial_is_over();
     double seconds = trial.seconds > 0 ? trial.seconds : limit_s;
-    *rate = 0.8 * (double)(trial.done > 0 ? trial.done : 1) / seconds;
+    *rate = 0.8 * (double)trial.done / seconds;
+    if (*rate < s->least) *rate = s->least;
     return CY_EXIT_OK;
 }
 
@@ -127,7 +129,7 @@ static int search_rates(search *s)
         else missed = rate;
         if (met > 0 && missed > 0 && missed / met < NEAR_ENOUGH) break;
         rate = met == 0 ? missed / 2 : missed == 0 ? met * 1.3 : sqrt(met * missed);
-        if (rate * s->load->options->seconds < FEW_ARRIVALS) break;
+        if (rate < s->least) break;
     }
     s->verdict->found = met > 0;
     settle(s->verdict, met > 0 ? met : missed);
@@ -136,13 +138,15 @@ static int search_rates(search *s)
         settle(s->verdict, met);
     }
     for (size_t i = 0; code == CY_EXIT_OK && met > 0 && i < CURVE; i++)
-        code = try_rate(s, curve[i] * met, CY_TRIAL_WHOLE, &trial);
+        if (curve[i] * met >= s->least)
+            code = try_rate(s, curve[i] * met, CY_TRIAL_WHOLE, &trial);
     return code;
 }
 
 int cy_load_search(cy_load *load, cy_way way, cy_verdict *verdict)
 {
-    search s = {.load = load, .verdict = verdict};
+    search s = {
+        .load = load, .verdict = verdict, .least = FEW_ARRIVALS / load->options->seconds};
     memset(verdict, 0, sizeof *verdict);
     verdict->way = way;
     progress_done = (uint64_t)way * SEARCH_TRIALS;
