@@ -151,9 +151,9 @@ static int choose_mode(run_job *job)
         if (rows % job->group_rows != 0)
             return cy_report(
                 CY_EXIT_FAILED,
-                "%s has %" PRIu64 " rows, which is no multiple of the batch size %" PRIu64
+                "%s has %" PRIu64 " %s, which is no multiple of the batch size %" PRIu64
                 " of a stateful run%s",
-                options->input, rows, job->group_rows,
+                options->input, rows, rows == 1 ? "row" : "rows", job->group_rows,
                 options->batch_size != 0 ? "" : "; --batch-size sets another");
     }
 

@@ -1,4 +1,6 @@
 /* The CPU as a backend: memory is the host's, a session is a workspace and its threads. */
+#define _POSIX_C_SOURCE 200809L /* clock_gettime */
+
 #include "cpu/cpu.h"
 
 #include "base/mem.h"
@@ -11,10 +13,18 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 /* Row-steps of a causal model's chunk. The weights pass once over each chunk, so more of them cost
  * less traffic; their sums take 16 x units bytes each, which should stay in a cache. */
 #define CHUNK_ROW_STEPS 192
+
+/* A call of cpu_run, for all its threads. */
+typedef struct call {
+    struct cpu_session *session;
+    cy_run run;
+    cy_cpu_job job;
+} call;
 
 typedef struct cpu_session {
     const cy_cpu_model *model;
@@ -24,14 +34,15 @@ typedef struct cpu_session {
     cy_cpu_space whole;
     cy_cpu_space *
         slices; /* [threads], over the memory of `whole`; NULL if rows are never divided */
-} cpu_session;
 
-/* A call of cpu_run, for all its threads. */
-typedef struct call {
-    cpu_session *session;
-    const cy_run *run;
-    cy_cpu_job job;
-} call;
+    /* what the other threads read of a call; see tell */
+    call *call;
+    cy_row *rows;           /* [limits.max_rows] */
+    cy_run_output *outputs; /* [output_count of the graph] */
+
+    uint32_t calls_alone; /* CY_CPU_ALONE_FOR_NOW, each soon after the one before */
+    uint64_t alone_ended_ns;
+} cpu_session;
 
 static bool cpu_device_info(uint32_t index, carry_device_info *info)
 {
@@ -82,6 +93,10 @@ static void lay_out(cpu_session *session, cy_carver *carver)
     size_t layers = session->model->layer_count;
     int divided = threads > 1 && cy_cpu_plan_may_divide_rows(&session->model->cost);
     cy_carve(carver, 1, sizeof *session);
+    session->call = cy_carve(carver, 1, sizeof *session->call);
+    session->rows = cy_carve(carver, max_rows, sizeof *session->rows);
+    session->outputs =
+        cy_carve(carver, session->model->graph->output_count, sizeof *session->outputs);
     session->whole.buffers = cy_carve(carver, layers, sizeof(cy_cpu_buffers));
     session->slices = divided ? cy_carve(carver, threads, sizeof *session->slices) : NULL;
     cy_cpu_buffers *buffers =
@@ -229,17 +244,18 @@ static void run_rows(void *argument, uint32_t id)
     const call *c = argument;
     cy_cpu_space *space = &c->session->slices[id];
     size_t count = 0;
-    for (size_t r = id; r < c->run->row_count; r += c->job.threads)
-        space->row_copies[count++] = c->run->rows[r];
+    for (size_t r = id; r < c->run.row_count; r += c->job.threads)
+        space->row_copies[count++] = c->run.rows[r];
     if (count == 0) return;
     cy_cpu_job job = {.model = c->session->model,
-                      .run = c->run,
+                      .run = &c->run,
                       .rows = space->row_copies,
                       .row_count = count,
                       .space = space,
                       .threads = 1};
     cy_cpu_job_prepare(&job);
     cy_cpu_job_run(&job, 0);
+    cy_cpu_job_finish(&job);
 }
 
 static cy_cpu_plan plan(const cpu_session *session, const cy_run *run)
@@ -253,26 +269,81 @@ static cy_cpu_plan plan(const cpu_session *session, const cy_run *run)
         cy_cpu_pool_awake(session->pool) ? CY_CPU_AWAKE : CY_CPU_ASLEEP, live, row_steps);
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Threads that have fallen asleep, in a pause of the caller or because it had lost its core, would stay
+ * so for as long as its calls are small. */
+static void begin_alone(cpu_session *session)
+{
+    if (!cy_cpu_plan_is_soon(now_ns() - session->alone_ended_ns))
+        session->calls_alone = 0;
+    if (!cy_cpu_plan_wakes(++session->calls_alone)) return;
+    session->calls_alone = 0;
+    cy_cpu_pool_wake(session->pool);
+}
+
+static cy_cpu_job job_of(cpu_session *session, const cy_run *run, uint32_t threads)
+{
+    return (cy_cpu_job){.model = session->model,
+                        .run = run,
+                        .rows = run->rows,
+                        .row_count = run->row_count,
+                        .space = &session->whole,
+                        .pool = session->pool,
+                        .threads = threads};
+}
+
+static void run_alone(cpu_session *session, const cy_run *run)
+{
+    cy_cpu_job job = job_of(session, run, 1);
+    cy_cpu_job_prepare(&job);
+    cy_cpu_job_run(&job, 0);
+    cy_cpu_job_finish(&job);
+}
+
+/* A line of memory that one core writes and another reads goes to and fro, 50 to 200 ns each time and
+ * often one after the other, while a small call takes 3000. So the other threads read a call from
+ * lines that are theirs, where only what differs from the call before is written. */
+static void tell(void *others, const void *news, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += CY_ALIGN) {
+        size_t n = bytes - at < CY_ALIGN ? bytes - at : CY_ALIGN;
+        if (memcmp((char *)others + at, (const char *)news + at, n) != 0)
+            memcpy((char *)others + at, (const char *)news + at, n);
+    }
+}
+
+static void run_shared(cpu_session *session, const cy_run *run, cy_cpu_plan p)
+{
+    bool by_rows = p.sharing == CY_CPU_BY_ROWS;
+    call *shared = session->call, now = {.session = session, .run = *run};
+    now.run.rows = session->rows;
+    now.run.outputs = session->outputs;
+    tell(session->rows, run->rows, run->row_count * sizeof *run->rows);
+    tell(session->outputs, run->outputs,
+         session->model->graph->output_count * sizeof *run->outputs);
+    now.job = job_of(session, &now.run, p.threads);
+    if (!by_rows) cy_cpu_job_prepare(&now.job);
+    now.job.run = &shared->run;
+    tell(shared, &now, sizeof now);
+    cy_cpu_pool_run(session->pool, p.threads, by_rows ? run_rows : run_panels, shared);
+    if (!by_rows) cy_cpu_job_finish(&shared->job);
+}
+
 static carry_status cpu_run(void *opaque, const cy_run *run)
 {
     cpu_session *session = opaque;
     uint64_t control = cy_cpu_control_set();
     cy_cpu_plan p = plan(session, run);
-    call c = {.session = session,
-              .run = run,
-              .job = {.model = session->model,
-                      .run = run,
-                      .rows = run->rows,
-                      .row_count = run->row_count,
-                      .space = &session->whole,
-                      .pool = session->pool,
-                      .threads = p.threads}};
-    if (p.sharing == CY_CPU_BY_ROWS) {
-        cy_cpu_pool_run(session->pool, p.threads, run_rows, &c);
-    } else {
-        cy_cpu_job_prepare(&c.job);
-        cy_cpu_pool_run(session->pool, p.threads, run_panels, &c);
-    }
+    if (p.sharing == CY_CPU_ALONE_FOR_NOW) begin_alone(session);
+    if (p.threads == 1) run_alone(session, run);
+    else run_shared(session, run, p);
+    if (p.sharing == CY_CPU_ALONE_FOR_NOW) session->alone_ended_ns = now_ns();
     cy_cpu_control_restore(control);
     return CARRY_OK;
 }

@@ -1,6 +1,7 @@
 #include "cpu/cpu_model.h"
 
 #include "base/mem.h"
+#include "kernels/cell.h"
 #include "kernels/pack.h"
 
 #include <string.h>
@@ -75,9 +76,18 @@ static cy_cpu_cost cost_of(const cy_cpu_layer *layers, size_t count, size_t lane
             weights = layers[i].panels * 4 * lanes * node->in_width;
         }
         cost.flops += 2 * weights;
+        if (!node->in_time) cost.flops_untimed += 2 * weights;
         cost.weight_bytes += weights * sizeof(float);
     }
     return cost;
+}
+
+/* h of an LSTM after a row's last step. */
+static bool is_last_h(const cy_graph *graph, cy_value value)
+{
+    if (value.node < 0 || graph->nodes[value.node].op != CY_OP_LSTM) return false;
+    return value.port == CY_PORT_H ||
+           (value.port == CY_PORT_Y && !graph->nodes[value.node].out_time);
 }
 
 static void lay_out(cy_cpu_model *model, const cy_graph *graph,
@@ -101,9 +111,17 @@ static void lay_out(cy_cpu_model *model, const cy_graph *graph,
                             .layers = layers,
                             .outputs = outputs,
                             .cost = cost_of(layers, graph->node_count, kernels->lanes)};
-    for (uint32_t i = 0; i < graph->node_count; i++)
-        model->has_untimed = model->has_untimed || (!graph->nodes[i].in_time &&
-                                                    graph->nodes[i].op != CY_OP_IDENTITY);
+    for (uint32_t i = 0; i < graph->output_count; i++)
+        if (is_last_h(graph, outputs[i])) model->reads_last_h = true;
+    for (uint32_t i = 0; i < graph->node_count; i++) {
+        const cy_node *node = &graph->nodes[i];
+        if (is_last_h(graph, layers[i].source)) model->reads_last_h = true;
+        if (!node->in_time && node->op != CY_OP_IDENTITY) model->has_untimed = true;
+        if (node->op == CY_OP_LSTM &&
+            (cy_activation_spans_row(node->activation) ||
+             cy_activation_spans_row(node->recurrent_activation)))
+            model->has_row_gates = true;
+    }
 }
 
 carry_status cy_cpu_model_open(const cy_graph *graph, const cy_cpu_kernels *kernels,

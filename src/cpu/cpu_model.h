@@ -27,6 +27,8 @@ typedef struct cy_cpu_model {
     cy_cpu_layer *layers; /* [layer_count] */
     cy_value *outputs;    /* [graph->output_count], past every Identity */
     bool has_untimed;     /* something is computed behind the last step alone */
+    bool reads_last_h;    /* by an output or a layer, as a value without a time axis */
+    bool has_row_gates;   /* an LSTM has an activation over all units of a row */
     cy_cpu_cost cost;
 } cy_cpu_model;
 
@@ -57,6 +59,7 @@ typedef struct cy_cpu_space {
     size_t rows, row_steps, steps; /* capacities */
     cy_row *row_copies;            /* [rows] */
     cy_cpu_chunk chunk[2];         /* one in use, one being prepared */
+    const cy_cpu_chunk *last;      /* of a run, when its chunks are done */
     float *z;                /* [panels][row_steps][4][lanes] of the layer in work */
     cy_cpu_buffers *buffers; /* [layer_count] */
 } cy_cpu_space;

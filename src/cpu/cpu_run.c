@@ -7,8 +7,10 @@
  * addresses: step s of a row reads its step L-1-s (such a graph is one chunk).
  *
  * Sharing. Threads own panels in products and recurrence, rows elsewhere; they meet at a barrier
- * after every step of an LSTM and after every layer. No sum is ever split, so neither the sharing nor
- * the chunks show in the bits. */
+ * before anything is read that others may have written: before every step of an LSTM but its first, and
+ * before every layer but the first. A call of one step of one layer so meets nowhere: its threads begin
+ * and end together, and the caller finishes. No sum is ever split, so neither the sharing nor the
+ * chunks show in the bits. */
 #include "cpu/cpu_run.h"
 
 #include "kernels/cell.h"
@@ -29,9 +31,9 @@ typedef struct worker {
     const cy_cpu_model *model;
     const cy_cpu_space *space;
     const cy_row *rows;
-    size_t live; /* rows of at least one step: a prefix */
     uint32_t id, count;
     const cy_cpu_chunk *chunk;
+    bool behind; /* something was written since all met; the same in every thread */
 } worker;
 
 /* Rounded so that a lone row is the caller's, whose cache holds its input, output and state. */
@@ -41,9 +43,11 @@ static span share(const worker *w, size_t n)
     return (span){(n * w->id + up) / w->count, (n * (w->id + 1) + up) / w->count};
 }
 
-static void meet(const worker *w)
+/* After this, what any thread has written can be read by all. */
+static void meet(worker *w)
 {
-    if (w->count > 1) cy_cpu_pool_meet(w->job->pool);
+    if (w->behind && w->count > 1) cy_cpu_pool_meet(w->job->pool);
+    w->behind = false;
 }
 
 static size_t rows_at(const cy_cpu_chunk *chunk, size_t step)
@@ -51,20 +55,26 @@ static size_t rows_at(const cy_cpu_chunk *chunk, size_t step)
     return chunk->offset[step + 1] - chunk->offset[step];
 }
 
+/* A small call's chunk is the one before, and what is not written stays in the other threads' caches. */
+static void set(size_t *to, size_t value)
+{
+    if (*to != value) *to = value;
+}
+
 /* The steps from first_step on that fit the space; steps == 0 when no row reaches first_step. */
 static void plan_chunk(const cy_cpu_job *job, size_t first_step, cy_cpu_chunk *chunk)
 {
-    size_t rows = job->row_count, total = 0;
-    chunk->first_step = first_step;
-    chunk->steps = 0;
-    chunk->offset[0] = 0;
-    while (chunk->steps < job->space->steps) {
-        while (rows > 0 && job->rows[rows - 1].steps <= first_step + chunk->steps)
+    size_t rows = job->row_count, total = 0, steps = 0;
+    set(&chunk->first_step, first_step);
+    set(&chunk->offset[0], 0);
+    while (steps < job->space->steps) {
+        while (rows > 0 && job->rows[rows - 1].steps <= first_step + steps)
             rows--;
         if (rows == 0 || total + rows > job->space->row_steps) break;
         total += rows;
-        chunk->offset[++chunk->steps] = total;
+        set(&chunk->offset[++steps], total);
     }
+    set(&chunk->steps, steps);
 }
 
 /* Where `value` of row r lies; `step` counts in the chunk, for values with a time axis. */
@@ -87,10 +97,51 @@ static const float *value_of(const worker *w, cy_value value, size_t r, size_t s
     return buffers->y + (w->chunk->offset[step] + r) * layer->stride;
 }
 
+/* Of a layer's state, in floats. */
+static size_t h_offset(const worker *w, const cy_node *node)
+{
+    return w->model->graph->states[node->first_state].offset;
+}
+
+static size_t c_offset(const worker *w, const cy_node *node)
+{
+    return w->model->graph->states[node->first_state + 1].offset;
+}
+
+/* The units of an LSTM that this thread computes. */
+static span own_units(const worker *w, const cy_cpu_layer *layer)
+{
+    span panels = share(w, layer->panels);
+    size_t lanes = w->model->kernels->lanes, units = layer->node->units;
+    span own = {panels.first * lanes, panels.end * lanes};
+    if (own.first > units) own.first = units;
+    if (own.end > units) own.end = units;
+    return own;
+}
+
+/* c never leaves the thread that computes it: from the state into the workspace here, and back in
+ * leave_own. */
+static void load_c(const worker *w)
+{
+    for (size_t i = 0; i < w->model->layer_count; i++) {
+        const cy_cpu_layer *layer = &w->model->layers[i];
+        if (layer->node->op != CY_OP_LSTM) continue;
+        span own = own_units(w, layer);
+        size_t offset = c_offset(w, layer->node) + own.first;
+        for (size_t r = 0; r < w->job->row_count; r++) {
+            float *c = w->space->buffers[i].c + r * layer->stride + own.first;
+            const float *from = w->rows[r].read;
+            size_t bytes = (own.end - own.first) * sizeof *c;
+            if (from) memcpy(c, from + offset, bytes);
+            else memset(c, 0, bytes);
+        }
+    }
+}
+
 /* How many inputs a layer takes: one for each row-step of the chunk, or for each live row. */
 static size_t items_of(const worker *w, const cy_node *node)
 {
-    return node->in_time ? w->chunk->offset[w->chunk->steps] : w->live;
+    return node->in_time ? w->chunk->offset[w->chunk->steps] : w->job->live;
 }
 
 /* x[n] = addresses of a layer's inputs first .. first + n - 1. */
@@ -145,7 +196,7 @@ static void product(const worker *w, const cy_cpu_layer *layer, span items, span
     }
 }
 
-static void run_lstm_step(const worker *w, const cy_node *node, const cy_lstm_step *step)
+static void run_lstm_step(worker *w, const cy_node *node, const cy_lstm_step *step)
 {
     const cy_cpu_kernels *kernels = w->model->kernels;
     cy_activation activation = node->activation, recurrent = node->recurrent_activation;
@@ -158,6 +209,7 @@ static void run_lstm_step(const worker *w, const cy_node *node, const cy_lstm_st
         cy_lstm_cell_f32_ref(step, kernels->lanes, activation, recurrent);
         return;
     }
+    w->behind = true;
     meet(w);
     span rows = share(w, step->rows);
     cy_lstm_step mine = *step;
@@ -170,7 +222,21 @@ static void run_lstm_step(const worker *w, const cy_node *node, const cy_lstm_st
     cy_lstm_cell_f32_ref(&mine, kernels->lanes, activation, recurrent);
 }
 
-static void run_lstm(const worker *w, size_t index)
+/* h before the chunk's first step. That of a lone row is read where it lies, which spares its threads
+ * a copy written by one and read by the others. */
+static bool reads_state(const cy_cpu_job *job)
+{
+    return job->row_count == 1 && job->rows[0].read && job->rows[0].steps > 0;
+}
+
+static const float *first_h(const worker *w, size_t index)
+{
+    if (w->chunk->first_step == 0 && reads_state(w->job))
+        return w->rows[0].read + h_offset(w, w->model->layers[index].node);
+    return w->space->buffers[index].h;
+}
+
+static void run_lstm(worker *w, size_t index)
 {
     const cy_cpu_layer *layer = &w->model->layers[index];
     const cy_cpu_buffers *buffers = &w->space->buffers[index];
@@ -178,13 +244,14 @@ static void run_lstm(const worker *w, size_t index)
     size_t items = items_of(w, layer->node);
     size_t z_row = 4 * w->model->kernels->lanes; /* floats of a row in a panel of z */
     span panels = share(w, layer->panels);
+    meet(w);
     product(w, layer, (span){0, items}, panels, w->space->z, z_row, items * z_row);
     for (size_t s = 0; s < chunk->steps; s++) {
         cy_lstm_step step = {
             .z = w->space->z + chunk->offset[s] * z_row,
             .z_rows = items,
-            .h_prev =
-                s == 0 ? buffers->h : buffers->y + chunk->offset[s - 1] * layer->stride,
+            .h_prev = s == 0 ? first_h(w, index)
+                             : buffers->y + chunk->offset[s - 1] * layer->stride,
             .recurrent = layer->recurrent,
             .c = buffers->c,
             .h = buffers->y + chunk->offset[s] * layer->stride,
@@ -196,8 +263,9 @@ static void run_lstm(const worker *w, size_t index)
             .first_panel = panels.first,
             .end_panel = panels.end,
         };
+        if (s > 0) meet(w);
         run_lstm_step(w, layer->node, &step);
-        meet(w);
+        w->behind = true;
     }
 }
 
@@ -213,12 +281,13 @@ static void activate(const worker *w, const cy_cpu_layer *layer, float *y, span 
     (void)w;
 }
 
-static void run_dense(const worker *w, size_t index)
+static void run_dense(worker *w, size_t index)
 {
     const cy_cpu_layer *layer = &w->model->layers[index];
     float *y = w->space->buffers[index].y;
     size_t items = items_of(w, layer->node), width = layer->node->out_width;
     size_t panel = 4 * w->model->kernels->lanes;
+    meet(w);
     if (items >= (size_t)w->count * 6) { /* enough for a full tile each: by rows */
         span mine = share(w, items);
         product(w, layer, mine, (span){0, layer->panels}, y, layer->stride, panel);
@@ -227,6 +296,7 @@ static void run_dense(const worker *w, size_t index)
         span panels = share(w, layer->panels);
         product(w, layer, (span){0, items}, panels, y, layer->stride, panel);
         if (cy_activation_spans_row(layer->node->activation)) {
+            w->behind = true;
             meet(w);
             activate(w, layer, y, share(w, items), (span){0, width});
         } else {
@@ -234,24 +304,25 @@ static void run_dense(const worker *w, size_t index)
             activate(w, layer, y, (span){0, items}, (span){panels.first * panel, end});
         }
     }
-    meet(w);
+    w->behind = true;
 }
 
-static void run_activation(const worker *w, size_t index)
+static void run_activation(worker *w, size_t index)
 {
     const cy_cpu_layer *layer = &w->model->layers[index];
     float *y = w->space->buffers[index].y;
     span mine = share(w, items_of(w, layer->node));
+    meet(w);
     for (size_t i = mine.first; i < mine.end; i++) {
         const float *x;
         gather(w, layer, i, 1, &x);
         cy_activate_f32_ref(layer->node->activation, x, y + i * layer->stride,
                             layer->node->out_width);
     }
-    meet(w);
+    w->behind = true;
 }
 
-static void run_layers(const worker *w, bool in_time)
+static void run_layers(worker *w, bool in_time)
 {
     for (size_t i = 0; i < w->model->layer_count; i++) {
         const cy_node *node = w->model->layers[i].node;
@@ -273,42 +344,105 @@ static void run_layers(const worker *w, bool in_time)
     }
 }
 
-/* Of one row: h for the next chunk, and the outputs with a time axis. */
-static void leave_chunk(const worker *w, size_t r)
+/* Steps of row r in the chunk; is_end: the last of them is the row's last in the run. */
+static size_t steps_here(const worker *w, size_t r, bool *is_end)
+{
+    size_t left = w->rows[r].steps - w->chunk->first_step;
+    *is_end = left <= w->chunk->steps;
+    return *is_end ? left : w->chunk->steps;
+}
+
+/* Of row r in the chunk: some columns of an output with a time axis. */
+static void copy_output(const worker *w, uint32_t index, size_t r, span columns)
+{
+    const cy_run_output *output = &w->job->run->outputs[index];
+    cy_value value = w->model->outputs[index];
+    size_t width = cy_graph_width(w->model->graph, value);
+    size_t bytes = (columns.end - columns.first) * sizeof(float);
+    bool is_end;
+    size_t steps = steps_here(w, r, &is_end);
+    float *to = (float *)output->data + columns.first;
+    if (output->all_steps) {
+        to += (w->rows[r].first + w->chunk->first_step) * width;
+        for (size_t s = 0; s < steps; s++)
+            memcpy(to + s * width, value_of(w, value, r, s) + columns.first, bytes);
+    } else if (is_end) {
+        memcpy(to + w->rows[r].index * width,
+               value_of(w, value, r, steps - 1) + columns.first, bytes);
+    }
+}
+
+/* The steps of an LSTM, which lie in its threads' columns. */
+static bool is_own(const worker *w, cy_value value)
+{
+    return value.node >= 0 && value.port == CY_PORT_Y &&
+           w->model->layers[value.node].node->op == CY_OP_LSTM;
+}
+
+/* What this thread leaves of its own columns, without looking at any other's: the states of rows that
+ * end in the chunk, and outputs that are the steps of an LSTM. */
+static void leave_own(const worker *w)
 {
     const cy_graph *graph = w->model->graph;
-    const cy_run *run = w->job->run;
-    const cy_cpu_chunk *chunk = w->chunk;
-    const cy_row *row = &w->rows[r];
-    size_t steps = row->steps - chunk->first_step; /* of this row here */
-    bool last = steps <= chunk->steps;
-    if (!last) steps = chunk->steps;
+    size_t rows = rows_at(w->chunk, 0);
     for (size_t i = 0; i < w->model->layer_count; i++) {
         const cy_cpu_layer *layer = &w->model->layers[i];
         const cy_cpu_buffers *buffers = &w->space->buffers[i];
         if (layer->node->op != CY_OP_LSTM) continue;
-        memcpy(buffers->h + r * layer->stride,
-               buffers->y + (chunk->offset[steps - 1] + r) * layer->stride,
-               layer->node->units * sizeof(float));
+        span own = own_units(w, layer);
+        size_t bytes = (own.end - own.first) * sizeof(float);
+        for (size_t r = 0; r < rows; r++) {
+            bool is_end;
+            size_t step = steps_here(w, r, &is_end) - 1;
+            float *to = w->rows[r].write;
+            if (!is_end || !to) continue;
+            to += own.first;
+            memcpy(to + h_offset(w, layer->node),
+                   buffers->y + (w->chunk->offset[step] + r) * layer->stride + own.first,
+                   bytes);
+            memcpy(to + c_offset(w, layer->node),
+                   buffers->c + r * layer->stride + own.first, bytes);
+        }
     }
     for (uint32_t o = 0; o < graph->output_count; o++) {
-        const cy_run_output *output = &run->outputs[o];
         cy_value value = w->model->outputs[o];
-        if (!output->data || !cy_graph_has_time(graph, value)) continue;
-        size_t width = cy_graph_width(graph, value);
-        float *to = output->data;
-        if (output->all_steps) {
-            to += (row->first + chunk->first_step) * width;
-            for (size_t s = 0; s < steps; s++)
-                memcpy(to + s * width, value_of(w, value, r, s), width * sizeof(float));
-        } else if (last) {
-            to += row->index * width;
-            memcpy(to, value_of(w, value, r, steps - 1), width * sizeof(float));
-        }
+        if (!w->job->run->outputs[o].data || !cy_graph_has_time(graph, value) ||
+            !is_own(w, value))
+            continue;
+        span own = own_units(w, &w->model->layers[value.node]);
+        for (size_t r = 0; r < rows; r++)
+            copy_output(w, o, r, own);
     }
 }
 
-/* Of one row, when all is computed: the rest of the outputs, and the state. */
+/* Of one row, when its chunk is computed: the other outputs with a time axis. */
+static void leave_chunk(const worker *w, size_t r)
+{
+    const cy_graph *graph = w->model->graph;
+    for (uint32_t o = 0; o < graph->output_count; o++) {
+        cy_value value = w->model->outputs[o];
+        if (w->job->run->outputs[o].data && cy_graph_has_time(graph, value) &&
+            !is_own(w, value))
+            copy_output(w, o, r, (span){0, cy_graph_width(graph, value)});
+    }
+}
+
+/* Of one row, when its chunk is computed: h for the next, or for who reads the last. */
+static void keep_h(const worker *w, size_t r)
+{
+    bool is_end;
+    size_t step = steps_here(w, r, &is_end) - 1;
+    for (size_t i = 0; i < w->model->layer_count; i++) {
+        const cy_cpu_layer *layer = &w->model->layers[i];
+        const cy_cpu_buffers *buffers = &w->space->buffers[i];
+        if (layer->node->op == CY_OP_LSTM)
+            memcpy(buffers->h + r * layer->stride,
+                   buffers->y + (w->chunk->offset[step] + r) * layer->stride,
+                   layer->node->units * sizeof(float));
+    }
+}
+
+/* Of one row, when all is computed: the rest of the outputs. */
 static void leave_run(const worker *w, size_t r)
 {
     const cy_graph *graph = w->model->graph;
@@ -331,84 +465,115 @@ static void leave_run(const worker *w, size_t r)
             memset(to, 0, width * sizeof(float));
         }
     }
-    if (!row->write || row->steps == 0) return;
-    for (uint32_t k = 0; k < graph->state_count; k++) {
-        const cy_state_tensor *state = &graph->states[k];
-        const cy_cpu_buffers *buffers = &w->space->buffers[state->node];
-        bool is_h = k == (uint32_t)graph->nodes[state->node].first_state;
-        memcpy(row->write + state->offset,
-               (is_h ? buffers->h : buffers->c) +
-                   r * w->model->layers[state->node].stride,
-               state->width * sizeof(float));
-    }
 }
 
-/* The chunk is the run's last, and what is left is each row's own: a call of one step is mostly
- * barriers, and this saves one. */
 static bool is_last(const worker *w)
 {
-    size_t end = w->chunk->first_step + w->chunk->steps;
-    return !w->model->has_untimed && rows_at(w->chunk, 0) == w->job->row_count &&
-           w->rows[0].steps <= end;
+    return w->rows[0].steps <= w->chunk->first_step + w->chunk->steps;
 }
 
-static void leave_all(const worker *w)
+/* All behind the last step: the layers that have no time axis, the outputs, the states. A row is left by
+ * the same thread both times, so without such layers nobody waits in between. */
+static void finish(worker *w)
 {
+    size_t here = w->chunk->steps > 0 ? rows_at(w->chunk, 0) : 0;
     span rows = share(w, w->job->row_count);
-    for (size_t r = rows.first; r < rows.end; r++) {
+    w->behind = true; /* c, if nothing else */
+    meet(w);
+    for (size_t r = rows.first; r < rows.end && r < here; r++) {
+        if (w->model->reads_last_h) keep_h(w, r);
         leave_chunk(w, r);
-        leave_run(w, r);
     }
+    if (w->model->has_untimed) {
+        w->behind = true;
+        run_layers(w, false);
+        meet(w);
+    }
+    for (size_t r = rows.first; r < rows.end; r++)
+        leave_run(w, r);
 }
 
-void cy_cpu_job_prepare(const cy_cpu_job *job)
+/* Bytes that finish() copies, about. */
+static uint64_t bytes_to_leave(const cy_cpu_job *job)
 {
-    const cy_graph *graph = job->model->graph;
-    for (uint32_t k = 0; k < graph->state_count; k++) {
-        const cy_state_tensor *state = &graph->states[k];
-        const cy_cpu_buffers *buffers = &job->space->buffers[state->node];
-        bool is_h = k == (uint32_t)graph->nodes[state->node].first_state;
-        size_t stride = job->model->layers[state->node].stride;
+    const worker w = {.model = job->model};
+    uint64_t floats = 0;
+    for (uint32_t o = 0; o < job->model->graph->output_count; o++) {
+        const cy_run_output *output = &job->run->outputs[o];
+        cy_value value = job->model->outputs[o];
+        if (!output->data || is_own(&w, value)) continue;
+        uint64_t width = cy_graph_width(job->model->graph, value);
+        floats += output->all_steps ? width * job->run->max_steps : width;
+    }
+    return floats * sizeof(float) * job->row_count;
+}
+
+void cy_cpu_job_prepare(cy_cpu_job *job)
+{
+    for (size_t i = 0; i < job->model->layer_count && !reads_state(job); i++) {
+        const cy_cpu_layer *layer = &job->model->layers[i];
+        if (layer->node->op != CY_OP_LSTM) continue;
+        size_t offset = job->model->graph->states[layer->node->first_state].offset;
+        size_t bytes = layer->node->units * sizeof(float);
         for (size_t r = 0; r < job->row_count; r++) {
-            float *to = (is_h ? buffers->h : buffers->c) + r * stride;
-            if (job->rows[r].read)
-                memcpy(to, job->rows[r].read + state->offset, state->width * sizeof *to);
-            else memset(to, 0, state->width * sizeof *to);
+            float *to = job->space->buffers[i].h + r * layer->stride;
+            if (job->rows[r].read) memcpy(to, job->rows[r].read + offset, bytes);
+            else memset(to, 0, bytes);
         }
     }
-    plan_chunk(job, 0, &job->space->chunk[0]);
+    cy_cpu_chunk *first = &job->space->chunk[0];
+    plan_chunk(job, 0, first);
+    job->live = first->steps > 0 ? rows_at(first, 0) : 0;
+    job->finishing = cy_cpu_plan_finish(&job->model->cost, job->threads, job->row_count,
+                                        bytes_to_leave(job));
+}
+
+static worker worker_of(const cy_cpu_job *job, uint32_t id, uint32_t count)
+{
+    return (worker){.job = job,
+                    .model = job->model,
+                    .space = job->space,
+                    .rows = job->rows,
+                    .id = id,
+                    .count = count,
+                    .chunk = &job->space->chunk[0]};
 }
 
 void cy_cpu_job_run(const cy_cpu_job *job, uint32_t id)
 {
-    worker w = {.job = job,
-                .model = job->model,
-                .space = job->space,
-                .rows = job->rows,
-                .live = job->space->chunk[0].steps > 0 ? rows_at(&job->space->chunk[0], 0)
-                                                       : 0,
-                .id = id,
-                .count = job->threads};
+    worker w = worker_of(job, id, job->threads);
     size_t turn = 0;
-    for (;;) {
-        w.chunk = &job->space->chunk[turn];
-        if (w.chunk->steps == 0) break;
+    load_c(&w);
+    while (w.chunk->steps > 0) {
         run_layers(&w, true);
         if (is_last(&w)) {
-            leave_all(&w);
-            return;
+            if (w.model->has_row_gates) meet(&w); /* there h and c are by rows */
+            leave_own(&w);
+            break;
         }
+        meet(&w);
         turn = 1 - turn;
         if (id == 0)
             plan_chunk(job, w.chunk->first_step + w.chunk->steps,
                        &job->space->chunk[turn]);
         span rows = share(&w, rows_at(w.chunk, 0));
-        for (size_t r = rows.first; r < rows.end; r++)
+        leave_own(&w);
+        for (size_t r = rows.first; r < rows.end; r++) {
+            keep_h(&w, r);
             leave_chunk(&w, r);
+        }
+        w.behind = true;
         meet(&w);
+        w.chunk = &job->space->chunk[turn];
     }
-    run_layers(&w, false);
-    span rows = share(&w, job->row_count);
-    for (size_t r = rows.first; r < rows.end; r++)
-        leave_run(&w, r);
+    if (id == 0 && job->space->last != w.chunk) job->space->last = w.chunk;
+    if (job->finishing == CY_CPU_BY_ALL) finish(&w);
+}
+
+void cy_cpu_job_finish(const cy_cpu_job *job)
+{
+    if (job->finishing == CY_CPU_BY_ALL) return;
+    worker w = worker_of(job, 0, 1);
+    w.chunk = job->space->last;
+    finish(&w);
 }

@@ -15,13 +15,17 @@ typedef struct cy_cpu_job {
     cy_cpu_pool
         *pool; /* threads > 1: all its threads call cy_cpu_job_run with this job */
     uint32_t threads;
+    size_t live;                /* rows of at least one step, a prefix; by prepare */
+    cy_cpu_finishing finishing; /* by prepare */
 } cy_cpu_job;
 
 /* Loads the states and plans the first chunk: once, before cy_cpu_job_run. */
-void cy_cpu_job_prepare(const cy_cpu_job *job);
+void cy_cpu_job_prepare(cy_cpu_job *job);
 
-/* Thread `id` of job->threads does its share; every thread of them must come. Outputs and states are
- * written when all have returned. */
+/* Thread `id` of job->threads does its share; every thread of them must come. */
 void cy_cpu_job_run(const cy_cpu_job *job, uint32_t id);
+
+/* Once, when all have returned: does what they have left. Now outputs and states are written. */
+void cy_cpu_job_finish(const cy_cpu_job *job);
 
 #endif

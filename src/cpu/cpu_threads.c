@@ -30,10 +30,8 @@
 
 /* A word that threads wait to see changed. */
 typedef struct gate {
-    _Alignas(CY_ALIGN) _Atomic uint64_t word;
+    _Atomic uint64_t word;
     _Atomic uint32_t sleepers;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
 } gate;
 
 typedef struct worker {
@@ -42,50 +40,52 @@ typedef struct worker {
     pthread_t thread;
 } worker;
 
-struct cy_cpu_pool {
-    gate start; /* number of the job << TEAM_BITS | its threads; 0 threads: end */
-    gate round; /* number of barriers passed */
-    _Alignas(CY_ALIGN) _Atomic uint32_t arrived;
-
-    /* the job; written before `start` changes, read only by its threads */
-    void (*job)(void *argument, uint32_t id);
+/* Written before `start` changes, read only by its threads. */
+typedef struct job {
+    void (*work)(void *argument, uint32_t id);
     void *argument;
     uint32_t team;
-    int caller_core; /* where the caller is; -1: not known here */
+} job;
 
+struct cy_cpu_pool {
+    /* One cache line, so who sees the word change has the job with it. The word: number of the job
+     * << TEAM_BITS | its threads; 0 threads: the end. */
+    _Alignas(CY_ALIGN) gate start;
+    _Atomic int caller_core; /* at the last start; -1: not known here */
+    job job;
+
+    _Alignas(CY_ALIGN) gate round; /* number of barriers passed */
+    _Alignas(CY_ALIGN) _Atomic uint32_t arrived;
+    _Alignas(CY_ALIGN) gate done; /* jobs that workers have finished, all together */
+
+    _Alignas(CY_ALIGN) pthread_mutex_t mutex; /* who sleeps, whatever the gate */
+    pthread_cond_t changed;
     uint32_t started; /* workers running */
+    uint64_t due;     /* what `done` will be when the job is; the caller's */
     worker workers[];
 };
 
 #define TEAM_BITS 32
 #define TEAM_MASK UINT32_MAX
 
-static void gate_open(gate *g)
+/* After the word has changed. Either the sleeper sees the new word or this sees the sleeper: both
+ * orders are sequentially consistent. */
+static void gate_tell(cy_cpu_pool *pool, gate *g)
 {
-    pthread_mutex_init(&g->mutex,
-                       NULL); /* with default attributes neither can fail here */
-    pthread_cond_init(&g->changed, NULL);
+    if (atomic_load(&g->sleepers) == 0) return;
+    pthread_mutex_lock(&pool->mutex);
+    pthread_cond_broadcast(&pool->changed);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
-static void gate_close(gate *g)
-{
-    pthread_cond_destroy(&g->changed);
-    pthread_mutex_destroy(&g->mutex);
-}
-
-/* Either the sleeper sees the new word or this sees the sleeper: both orders are sequentially
- * consistent. */
-static void gate_set(gate *g, uint64_t word)
+static void gate_set(cy_cpu_pool *pool, gate *g, uint64_t word)
 {
     atomic_store(&g->word, word);
-    if (atomic_load(&g->sleepers) == 0) return;
-    pthread_mutex_lock(&g->mutex);
-    pthread_cond_broadcast(&g->changed);
-    pthread_mutex_unlock(&g->mutex);
+    gate_tell(pool, g);
 }
 
 /* Returns the word once it is not `seen`. */
-static uint64_t gate_wait(gate *g, uint64_t seen)
+static uint64_t gate_wait(cy_cpu_pool *pool, gate *g, uint64_t seen)
 {
     uint64_t word;
     for (int i = 0; i < SPINS + YIELDS; i++) {
@@ -94,12 +94,12 @@ static uint64_t gate_wait(gate *g, uint64_t seen)
         if (i < SPINS) cy_cpu_pause();
         else sched_yield();
     }
-    pthread_mutex_lock(&g->mutex);
+    pthread_mutex_lock(&pool->mutex);
     atomic_fetch_add(&g->sleepers, 1);
     while ((word = atomic_load(&g->word)) == seen)
-        pthread_cond_wait(&g->changed, &g->mutex);
+        pthread_cond_wait(&pool->changed, &pool->mutex);
     atomic_fetch_sub(&g->sleepers, 1);
-    pthread_mutex_unlock(&g->mutex);
+    pthread_mutex_unlock(&pool->mutex);
     return word;
 }
 
@@ -112,13 +112,13 @@ bool cy_cpu_pool_awake(cy_cpu_pool *pool)
 void cy_cpu_pool_meet(cy_cpu_pool *pool)
 {
     /* read before arriving: once all have arrived, the caller may write the next job's team */
-    uint32_t team = pool->team;
+    uint32_t team = pool->job.team;
     uint64_t round = atomic_load_explicit(&pool->round.word, memory_order_acquire);
     if (atomic_fetch_add_explicit(&pool->arrived, 1, memory_order_acq_rel) + 1 == team) {
         atomic_store_explicit(&pool->arrived, 0, memory_order_relaxed);
-        gate_set(&pool->round, round + 1);
+        gate_set(pool, &pool->round, round + 1);
     } else {
-        gate_wait(&pool->round, round);
+        gate_wait(pool, &pool->round, round);
     }
 }
 
@@ -157,9 +157,16 @@ static void step_aside(int core)
 /* Jobs between two steps aside: with more threads than cores somebody is always beside the caller. */
 #define JOBS_TO_STAY 64
 
+/* Wakes the caller, who may be waiting for the others still. */
+static void leave_job(cy_cpu_pool *pool)
+{
+    atomic_fetch_add(&pool->done.word, 1);
+    gate_tell(pool, &pool->done);
+}
+
 /* A worker outside a job's team may sleep through the job: nobody waits for it. One inside cannot
- * miss it: the caller starts no other before it has come to the last barrier. */
-static void *work(void *argument)
+ * miss it: the caller starts no other before it has left this one. */
+static void *serve(void *argument)
 {
     const worker *self = argument;
     cy_cpu_pool *pool = self->pool;
@@ -167,17 +174,18 @@ static void *work(void *argument)
     uint64_t seen = 0;
     unsigned stay = 0;
     for (;;) {
-        seen = gate_wait(&pool->start, seen);
+        seen = gate_wait(pool, &pool->start, seen);
         uint32_t team = seen & TEAM_MASK;
         if (team == 0) return NULL;
-        if (self->id >= team) continue;
+        int core = atomic_load_explicit(&pool->caller_core, memory_order_relaxed);
         if (stay > 0) stay--;
-        else if (pool->caller_core >= 0 && pool->caller_core == this_core()) {
-            step_aside(pool->caller_core);
+        else if (core >= 0 && core == this_core()) {
+            step_aside(core);
             stay = JOBS_TO_STAY;
         }
-        pool->job(pool->argument, self->id);
-        cy_cpu_pool_meet(pool);
+        if (self->id >= team) continue;
+        pool->job.work(pool->job.argument, self->id);
+        leave_job(pool);
     }
 }
 
@@ -188,8 +196,8 @@ carry_status cy_cpu_pool_open(cy_cpu_pool **opened, uint32_t threads)
     cy_cpu_pool *pool = cy_alloc(bytes);
     CY_CHECK(pool, CARRY_E_MEMORY, "out of memory: %u threads take %zu bytes", threads,
              bytes);
-    gate_open(&pool->start);
-    gate_open(&pool->round);
+    pthread_mutex_init(&pool->mutex, NULL);  /* with default attributes neither */
+    pthread_cond_init(&pool->changed, NULL); /* can fail here */
 
     /* the caller's signals are not for these threads */
     sigset_t all, before;
@@ -199,7 +207,7 @@ carry_status cy_cpu_pool_open(cy_cpu_pool **opened, uint32_t threads)
     while (!error && pool->started < threads - 1) {
         worker *next = &pool->workers[pool->started];
         *next = (worker){.pool = pool, .id = pool->started + 1};
-        error = pthread_create(&next->thread, NULL, work, next);
+        error = pthread_create(&next->thread, NULL, serve, next);
         if (!error) pool->started++;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -213,31 +221,42 @@ carry_status cy_cpu_pool_open(cy_cpu_pool **opened, uint32_t threads)
     return CARRY_OK;
 }
 
+/* The next job, for threads 1 .. team - 1; 0: the end; 1: for nobody. */
+static void start(cy_cpu_pool *pool, uint64_t team)
+{
+    uint64_t word = atomic_load_explicit(&pool->start.word, memory_order_relaxed);
+    atomic_store_explicit(&pool->caller_core, this_core(), memory_order_relaxed);
+    gate_set(pool, &pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS | team);
+}
+
 void cy_cpu_pool_close(cy_cpu_pool *pool)
 {
     if (!pool) return;
-    uint64_t word = atomic_load(&pool->start.word);
-    gate_set(&pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS);
+    start(pool, 0);
     for (uint32_t i = 0; i < pool->started; i++)
         pthread_join(pool->workers[i].thread, NULL);
-    gate_close(&pool->round);
-    gate_close(&pool->start);
+    pthread_cond_destroy(&pool->changed);
+    pthread_mutex_destroy(&pool->mutex);
     cy_free(pool);
 }
 
+void cy_cpu_pool_wake(cy_cpu_pool *pool)
+{
+    start(pool, 1);
+}
+
 void cy_cpu_pool_run(cy_cpu_pool *pool, uint32_t threads,
-                     void (*job)(void *argument, uint32_t id), void *argument)
+                     void (*work)(void *argument, uint32_t id), void *argument)
 {
     if (threads == 1) {
-        job(argument, 0);
+        work(argument, 0);
         return;
     }
-    pool->job = job;
-    pool->argument = argument;
-    pool->team = threads;
-    pool->caller_core = this_core();
-    uint64_t word = atomic_load_explicit(&pool->start.word, memory_order_relaxed);
-    gate_set(&pool->start, ((word >> TEAM_BITS) + 1) << TEAM_BITS | threads);
-    job(argument, 0);
-    cy_cpu_pool_meet(pool);
+    pool->job = (job){work, argument, threads};
+    pool->due += threads - 1;
+    start(pool, threads);
+    work(argument, 0);
+    uint64_t done = atomic_load_explicit(&pool->done.word, memory_order_acquire);
+    while (done != pool->due)
+        done = gate_wait(pool, &pool->done, done);
 }

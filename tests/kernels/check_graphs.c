@@ -88,6 +88,17 @@ static cy_graph *bare(uint64_t seed, size_t width, size_t units)
     return graph_end(&b, (cy_value[]){x, head}, 2);
 }
 
+/* Gates that need all units of a row, so a cell is its row's and not its panel's. */
+static cy_graph *row_gates(uint64_t seed, size_t width, size_t units)
+{
+    builder b = graph_begin(seed, width);
+    cy_value first = graph_lstm(&b, model_input, units);
+    cy_value second = graph_lstm(&b, first, units / 2 + 1);
+    graph_node(&b, first)->recurrent_activation = CY_ACT_SOFTMAX;
+    graph_node(&b, second)->activation = CY_ACT_SOFTMAX;
+    return graph_end(&b, (cy_value[]){second, first, port(second, CY_PORT_H)}, 3);
+}
+
 static cy_graph *activated(uint64_t seed, cy_activation activation,
                            cy_activation recurrent)
 {
@@ -105,11 +116,9 @@ typedef struct kind {
 
 static const kind causal[] = {
     {"one lstm", one_lstm}, {"stack", stack}, {"last only", last_only}, {"bare", bare}};
-static const kind all_kinds[] = {{"one lstm", one_lstm},
-                                 {"stack", stack},
-                                 {"last only", last_only},
-                                 {"bare", bare},
-                                 {"backwards", backwards}};
+static const kind all_kinds[] = {{"one lstm", one_lstm},   {"stack", stack},
+                                 {"last only", last_only}, {"bare", bare},
+                                 {"row gates", row_gates}, {"backwards", backwards}};
 
 /* ---- against the oracle --------------------------------------------------------------------- */
 
@@ -372,6 +381,7 @@ static void run_forced(const rig *r, batch *b, size_t row_steps, size_t steps,
                  .threads = threads}};
     cy_cpu_job_prepare(&f.job);
     cy_cpu_pool_run(pool, threads, forced_work, &f);
+    cy_cpu_job_finish(&f.job);
     cy_free(block);
     free(rows), free(buffers);
 }

@@ -80,11 +80,14 @@ bool expect_bits(const float *got, const float *expected, size_t count, const ch
     return expect(true, "%s", what);
 }
 
-static int check_subject(const subject *s)
+/* check: the name of one of the checks; NULL: all */
+static int check_subject(const subject *s, const char *check)
 {
-    size_t failed = 0;
+    size_t failed = 0, ran = 0;
     uint64_t control = cy_cpu_control_set(); /* kernels run as the backend runs them */
     for (size_t i = 0; i < sizeof checks / sizeof *checks; i++) {
+        if (check && strcmp(check, checks[i].name) != 0) continue;
+        ran++;
         comparisons = failures = 0;
         figure.what[0] = '\0';
         checks[i].run(s);
@@ -97,18 +100,24 @@ static int check_subject(const subject *s)
         failed += failures > 0;
     }
     cy_cpu_control_restore(control);
+    if (ran == 0) {
+        fprintf(stderr, "there is no check '%s'\n", check);
+        return 1;
+    }
     return (int)failed;
 }
 
 int main(int argc, char **argv)
 {
-    const char *only = NULL;
+    const char *only = NULL, *check = NULL;
     bool bench = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--isa") == 0 && i + 1 < argc) only = argv[++i];
+        else if (strcmp(argv[i], "--check") == 0 && i + 1 < argc) check = argv[++i];
         else if (strcmp(argv[i], "--bench") == 0) bench = true;
         else {
-            fprintf(stderr, "usage: check_kernels [--isa NAME] [--bench]\n");
+            fprintf(stderr,
+                    "usage: check_kernels [--isa NAME] [--check NAME] [--bench]\n");
             return 2;
         }
     }
@@ -125,7 +134,7 @@ int main(int argc, char **argv)
         if (only && strcmp(only, subjects[i].name) != 0) continue;
         run++;
         if (bench) bench_kernels(&subjects[i]);
-        else failed += check_subject(&subjects[i]);
+        else failed += check_subject(&subjects[i], check);
     }
     if (run == 0) {
         fprintf(stderr, "this machine or build has no kernels '%s'\n", only);

@@ -72,9 +72,31 @@ static int check_relay(cy_cpu_pool *pool, uint32_t threads)
     return 0;
 }
 
+/* Threads that are woken without a job soon look for one. */
+static int check_wake(void)
+{
+    cy_cpu_pool *pool;
+    if (cy_cpu_pool_open(&pool, 2) != CARRY_OK) return 1;
+    int looks = 0, most = 10000; /* of a millisecond */
+    const struct timespec pause = {0, 1000000};
+    while (cy_cpu_pool_awake(pool) && looks++ < most)
+        nanosleep(&pause, NULL);
+    int asleep = !cy_cpu_pool_awake(pool);
+    for (looks = 0; !cy_cpu_pool_awake(pool) && looks < most; looks++) {
+        cy_cpu_pool_wake(pool);
+        sched_yield();
+    }
+    int awake = cy_cpu_pool_awake(pool);
+    cy_cpu_pool_close(pool);
+    if (asleep && awake) return 0;
+    fprintf(stderr, "left alone, a thread was %s; woken, %s\n",
+            asleep ? "asleep" : "awake", awake ? "awake" : "asleep");
+    return 1;
+}
+
 int main(void)
 {
-    int failures = 0;
+    int failures = check_wake();
     for (uint32_t size = 1; size <= MOST_THREADS; size++)
         for (int opened = 0; opened < 3; opened++) {
             cy_cpu_pool *pool;
@@ -87,6 +109,7 @@ int main(void)
                 failures += check_relay(pool, 1 + (uint32_t)job % size);
                 if (opened == 2 && job % 5 == 0)
                     nanosleep(&(struct timespec){0, 5000000}, NULL);
+                if (job % 4 == 0) cy_cpu_pool_wake(pool); /* asleep or not */
             }
             cy_cpu_pool_close(pool);
         }
