@@ -1,6 +1,9 @@
 /* The batcher: what a request gives, in which order, in which calls; refusals; the states, visits and sweeps. */
+#define _DEFAULT_SOURCE /* usleep, pthread_sigmask */
 #include "twin.h"
 
+#include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -377,6 +380,33 @@ Test(batcher, results_may_be_unwanted_or_of_an_older_program)
     twin_close(&t);
 }
 
+static void look_at_the_mask(void *user, const carry_result *result)
+{
+    (void)result;
+    pthread_sigmask(SIG_SETMASK, NULL, user);
+}
+
+Test(batcher, the_callers_signals_are_not_for_the_workers)
+{
+    twin t = twin_open(&small, NULL);
+    sequence s = sequence_open(&t);
+    sigset_t of_worker, of_caller;
+    carry_array outputs[MOST_OUTPUTS];
+    job j;
+    job_make(&j, &t, &s, 1, 1);
+    carry_request request = job_request(&j, outputs);
+    request.on_done = look_at_the_mask;
+    request.user = &of_worker;
+    sigemptyset(&of_worker);
+    OK(carry_batcher_submit(t.batcher, &request, 0, &j.ticket));
+    OK(carry_batcher_wait(t.batcher, j.ticket));
+    pthread_sigmask(SIG_SETMASK, NULL, &of_caller);
+    cr_expect(sigismember(&of_worker, SIGINT) && sigismember(&of_worker, SIGUSR1));
+    cr_expect(!sigismember(&of_caller, SIGINT), "the caller's own mask has changed");
+    job_free(&j);
+    twin_close(&t);
+}
+
 /* A sequence that lives on its callbacks alone: each submits the next. */
 typedef struct chain {
     job jobs[20];
@@ -543,6 +573,7 @@ Test(batcher, a_bad_row_spoils_no_other)
     job_check_failed(&jobs[1], CARRY_E_INPUT, "out of its range");
     job_check(&jobs[2]);
     cr_expect_eq(jobs[1].result.steps, 0);
+    cr_expect(isnan(jobs[1].y[0][0]), "no step was done, but an output is written");
     job_make(&after, &t, &s[1], 4, 9); /* its state has not moved */
     job_send(&after);
     job_check(&after);
@@ -775,6 +806,22 @@ Test(batcher, idle_states_are_swept)
     for (int i = 0; i < 2; i++)
         job_free(&active[i]);
     job_free(&late);
+    twin_close(&t);
+}
+
+Test(batcher, a_sweep_of_at_most_so_many_counts_over_all_sessions)
+{
+    twin t = twin_open(&small, OPTIONS(.workers = 2));
+    for (int i = 0; i < 6; i++) {
+        carry_state state;
+        OK(carry_batcher_state_open(t.batcher, &state));
+    }
+    usleep(5000);
+    size_t swept;
+    carry_sweep_options options = {.size = sizeof options, .idle_ms = 1, .most = 4};
+    OK(carry_batcher_sweep(t.batcher, &options, &swept));
+    cr_expect_eq(swept, 4, "%zu swept", swept);
+    cr_expect_eq(batcher_info(&t).states, 2);
     twin_close(&t);
 }
 
