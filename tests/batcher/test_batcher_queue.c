@@ -447,6 +447,7 @@ static carry_status close_its_state(void)
     cr_assert_eq(pthread_create(&closer, NULL, close_the_state, (void *)acted), 0);
     OK(carry_batcher_wait(acted->batcher, victim[1].ticket));
     FAILS(CARRY_E_STALE, "no longer", job_submit(victim, 0));
+    usleep(10000); /* so that it does wait */
     return CARRY_OK;
 }
 
