@@ -10,9 +10,6 @@
 
 static const model_spec small = {.features = 3, .layers = {LSTM_LAYER(5, SEQUENCES)}};
 
-#define OPTIONS(...) \
-    (&(carry_batcher_options){.size = sizeof(carry_batcher_options), __VA_ARGS__})
-
 #define HOUR_US 3600000000u
 
 /* What happens before a call of a session: only in those of `in` (NULL: all with packed rows, so the batcher's). */
