@@ -103,7 +103,8 @@ typedef struct carry_request {
         void *user,
         const carry_result *
             result); /* on the worker's thread (or the thread that cancels); must be short;
-                                        may submit and cancel. *result lives until it returns. NULL: none */
+                                        may submit and cancel; until it returns the request
+                                        counts in the limits, and *result lives. NULL: none */
     void *user;
     int event_fd; /* an eventfd to which 1 is added; 0: none */
 } carry_request;

@@ -223,12 +223,15 @@ static carry_status close_state(carry_batcher *batcher, carry_state *state)
 
     pthread_mutex_lock(&batcher->lock);
     wait_for_quiet(member);
-    dismiss(member);
     pthread_mutex_unlock(&batcher->lock);
 
     cy_worker_enter(worker);
     status = carry_state_close(worker->session, state);
     cy_worker_leave(worker);
+
+    pthread_mutex_lock(&batcher->lock);
+    dismiss(member); /* last: a sweep that comes between takes it for one in use */
+    pthread_mutex_unlock(&batcher->lock);
     state->id = 0; /* a dead session does not close it, and it is lost all the same */
     return status;
 }

@@ -1,8 +1,9 @@
 /* A worker: takes the requests of a call, runs it, settles what became of them. Its session is shared with visitors
  * (states being opened and closed, carry_batcher_visit), who come between two calls. */
-#define _GNU_SOURCE /* pthread_setname_np */
+#define _GNU_SOURCE /* pthread_setname_np, pthread_sigmask */
 #include "batcher/batcher.h"
 
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -164,9 +165,14 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* The caller's signals are not for our threads: new threads inherit the mask. */
 carry_status cy_worker_start(cy_worker *worker)
 {
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
     int failed = pthread_create(&worker->thread, NULL, work, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     CY_CHECK(!failed, CARRY_E_MEMORY, "a thread of the batcher could not be started: %s",
              strerror(failed));
     worker->started = true;

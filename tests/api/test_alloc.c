@@ -716,7 +716,9 @@ Test(alloc, the_batcher_allocates_nothing_but_in_opening)
         OK(carry_batcher_drain(b.batcher));
     }
     long own = atomic_load(&ours), libc = atomic_load(&libc_calls);
-    cr_expect_eq(own + libc, 0, "%ld and %ld allocations", own, libc);
+    cr_expect_eq(own, 0, "%ld allocations of ours", own);
+    if (!on_cuda()) /* the emulated runtime is in this program, and allocates */
+        cr_expect_eq(libc, 0, "%ld allocations through the C library", libc);
     cr_expect_eq(atomic_load(&done), STATES * ROUNDS);
     close_batcher(&b);
     carry_model_close(&b.model);

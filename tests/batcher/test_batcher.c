@@ -1,6 +1,9 @@
-/* The batcher: what a request gives, in which order, in which calls; refusals; the states, visits and sweeps. */
+/* The batcher: what a request gives, in which order, in which calls; who is told; refusals. */
+#define _DEFAULT_SOURCE /* pthread_sigmask */
 #include "twin.h"
 
+#include <math.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -27,9 +30,6 @@ static const model_spec backwards = {
     .features = 3,
     .steps = 8,
     .layers = {LSTM_LAYER(5, SEQUENCES | BACKWARDS), LSTM_LAYER(4, SEQUENCES)}};
-
-#define OPTIONS(...) \
-    (&(carry_batcher_options){.size = sizeof(carry_batcher_options), __VA_ARGS__})
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -377,6 +377,33 @@ Test(batcher, results_may_be_unwanted_or_of_an_older_program)
     twin_close(&t);
 }
 
+static void look_at_the_mask(void *user, const carry_result *result)
+{
+    (void)result;
+    pthread_sigmask(SIG_SETMASK, NULL, user);
+}
+
+Test(batcher, the_callers_signals_are_not_for_the_workers)
+{
+    twin t = twin_open(&small, NULL);
+    sequence s = sequence_open(&t);
+    sigset_t of_worker, of_caller;
+    carry_array outputs[MOST_OUTPUTS];
+    job j;
+    job_make(&j, &t, &s, 1, 1);
+    carry_request request = job_request(&j, outputs);
+    request.on_done = look_at_the_mask;
+    request.user = &of_worker;
+    sigemptyset(&of_worker);
+    OK(carry_batcher_submit(t.batcher, &request, 0, &j.ticket));
+    OK(carry_batcher_wait(t.batcher, j.ticket));
+    pthread_sigmask(SIG_SETMASK, NULL, &of_caller);
+    cr_expect(sigismember(&of_worker, SIGINT) && sigismember(&of_worker, SIGUSR1));
+    cr_expect(!sigismember(&of_caller, SIGINT), "the caller's own mask has changed");
+    job_free(&j);
+    twin_close(&t);
+}
+
 /* A sequence that lives on its callbacks alone: each submits the next. */
 typedef struct chain {
     job jobs[20];
@@ -543,6 +570,7 @@ Test(batcher, a_bad_row_spoils_no_other)
     job_check_failed(&jobs[1], CARRY_E_INPUT, "out of its range");
     job_check(&jobs[2]);
     cr_expect_eq(jobs[1].result.steps, 0);
+    cr_expect(isnan(jobs[1].y[0][0]), "no step was done, but an output is written");
     job_make(&after, &t, &s[1], 4, 9); /* its state has not moved */
     job_send(&after);
     job_check(&after);
@@ -572,238 +600,5 @@ Test(batcher, numbers_that_are_none_stay_in_their_row)
         job_check(&jobs[i]);
         job_free(&jobs[i]);
     }
-    twin_close(&t);
-}
-
-/* ---- states --------------------------------------------------------------------------------- */
-
-Test(batcher, states_are_spread_over_the_sessions)
-{
-    carry_session_options session = {
-        .size = sizeof session, .max_rows = 8, .max_states = 3};
-    twin t = twin_open(&small, OPTIONS(.workers = 3, .session = &session));
-    carry_state states[9], more = {5};
-    size_t of_worker[3] = {0}, worker;
-    for (int i = 0; i < 9; i++) {
-        OK(carry_batcher_state_open(t.batcher, &states[i]));
-        OK(carry_batcher_state_worker(t.batcher, states[i], &worker));
-        of_worker[worker]++;
-        if (i % 3 == 2)
-            for (int w = 0; w < 3; w++)
-                cr_expect_eq(of_worker[w], (size_t)(i + 1) / 3);
-    }
-    FAILS(CARRY_E_FULL, "3 states", carry_batcher_state_open(t.batcher, &more));
-    cr_expect_eq(more.id, 0);
-    cr_expect_eq(batcher_info(&t).states, 9);
-    carry_state old = states[4];
-    OK(carry_batcher_state_worker(t.batcher, old, &of_worker[0]));
-    OK(carry_batcher_state_close(t.batcher, &states[4]));
-    cr_expect_eq(states[4].id, 0);
-    OK(carry_batcher_state_open(t.batcher, &more));
-    OK(carry_batcher_state_worker(t.batcher, more, &worker));
-    cr_expect_eq(worker, of_worker[0], "where there is room");
-    FAILS(CARRY_E_STALE, "no longer", carry_batcher_state_close(t.batcher, &old));
-    FAILS(CARRY_E_STALE, "no longer",
-          carry_batcher_state_worker(t.batcher, old, &worker));
-    FAILS(CARRY_E_STALE, "no longer", carry_batcher_cancel_state(t.batcher, old, NULL));
-    OK(carry_batcher_state_close(t.batcher, &states[4])); /* {0} */
-    FAILS(CARRY_E_ARGUMENT, "state is NULL", carry_batcher_state_open(t.batcher, NULL));
-    FAILS(CARRY_E_ARGUMENT, "batcher is NULL", carry_batcher_state_open(NULL, &more));
-    FAILS(CARRY_E_ARGUMENT, "state is NULL", carry_batcher_state_close(t.batcher, NULL));
-    FAILS(CARRY_E_ARGUMENT, "worker is NULL",
-          carry_batcher_state_worker(t.batcher, states[0], NULL));
-    FAILS(CARRY_E_ARGUMENT, "the state is {0}",
-          carry_batcher_state_worker(t.batcher, (carry_state){0}, &worker));
-    twin_close(&t);
-}
-
-/* Very many come and go, in no order: the table finds each of them, and none of the others. */
-Test(batcher, many_states_come_and_go)
-{
-    enum { STATES = 3000 };
-    static carry_state states[STATES], gone[STATES];
-    twin t = twin_open(&small, OPTIONS(.workers = 2));
-    uint64_t seed = 4, open = 0;
-    for (int turn = 0; turn < 4 * STATES; turn++) {
-        size_t i = random_u64(&seed) % STATES, worker;
-        if (states[i].id) {
-            gone[i] = states[i];
-            OK(carry_batcher_state_close(t.batcher, &states[i]));
-            open--;
-        } else {
-            OK(carry_batcher_state_open(t.batcher, &states[i]));
-            open++;
-        }
-        i = random_u64(&seed) % STATES;
-        if (states[i].id) OK(carry_batcher_state_worker(t.batcher, states[i], &worker));
-        if (gone[i].id)
-            cr_assert_eq(carry_batcher_state_worker(t.batcher, gone[i], &worker),
-                         CARRY_E_STALE);
-    }
-    cr_expect_eq(batcher_info(&t).states, open);
-    twin_close(&t);
-}
-
-/* ---- visits and sweeps ---------------------------------------------------------------------- */
-
-typedef struct forked {
-    carry_state source, copy;
-} forked;
-
-static carry_status fork_inside(void *user, carry_session *session)
-{
-    forked *f = user;
-    return carry_state_fork(session, f->source, &f->copy, 1);
-}
-
-static carry_status say_full(void *user, carry_session *session)
-{
-    return user && session ? CARRY_E_FULL : CARRY_OK;
-}
-
-Test(batcher, a_visit_forks_a_state)
-{
-    twin t = twin_open(&small, OPTIONS(.workers = 2));
-    sequence s = sequence_open(&t), branch;
-    job jobs[3];
-    size_t worker;
-    job_make(&jobs[0], &t, &s, 5, 1);
-    job_send(&jobs[0]);
-    job_check(&jobs[0]);
-    OK(carry_batcher_state_worker(t.batcher, s.state, &worker));
-    forked f = {.source = s.state};
-    OK(carry_batcher_visit(t.batcher, worker, fork_inside, &f));
-    OK(carry_state_fork(t.plain.session, s.shadow, &branch.shadow, 1));
-    branch.state = f.copy;
-    job_make(&jobs[1], &t, &branch, 3, 2);
-    FAILS(CARRY_E_STALE, "one of this batcher's", job_submit(&jobs[1], 0));
-    OK(carry_batcher_state_add(t.batcher, worker, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "the batcher's already",
-          carry_batcher_state_add(t.batcher, worker, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "worker 2 of 2",
-          carry_batcher_state_add(t.batcher, 2, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "the state is {0}",
-          carry_batcher_state_add(t.batcher, 0, (carry_state){0}));
-    FAILS(CARRY_E_ARGUMENT, "batcher is NULL", carry_batcher_state_add(NULL, 0, f.copy));
-    job_make(&jobs[2], &t, &s, 3, 3);
-    job_send(&jobs[1]);
-    job_send(&jobs[2]);
-    job_check(&jobs[1]);
-    job_check(&jobs[2]);
-    sequence_close(&t, &branch);
-    cr_expect_eq(batcher_info(&t).states, 1);
-    cr_expect_eq(carry_batcher_visit(t.batcher, 1, say_full, &f), CARRY_E_FULL);
-    FAILS(CARRY_E_ARGUMENT, "worker 2 of 2",
-          carry_batcher_visit(t.batcher, 2, say_full, NULL));
-    FAILS(CARRY_E_ARGUMENT, "visit is NULL",
-          carry_batcher_visit(t.batcher, 0, NULL, NULL));
-    FAILS(CARRY_E_ARGUMENT, "batcher is NULL",
-          carry_batcher_visit(NULL, 0, say_full, NULL));
-    for (int i = 0; i < 3; i++)
-        job_free(&jobs[i]);
-    twin_close(&t);
-}
-
-typedef struct watch {
-    carry_state keep, seen[8];
-    job *send;
-    int count;
-} watch;
-
-static int on_idle(void *user, carry_session *session, carry_state state)
-{
-    watch *w = user;
-    float h[5];
-    OK(carry_state_read(session, state, 0, h, 5)); /* as in a visit */
-    w->seen[w->count++] = state;
-    if (w->send && w->send->of->state.id == state.id) job_send(w->send);
-    return state.id == w->keep.id;
-}
-
-Test(batcher, idle_states_are_swept)
-{
-    twin t = twin_open(&small, OPTIONS(.workers = 2));
-    sequence s[6];
-    job active[2], late;
-    size_t swept = 9, worker;
-    for (int i = 0; i < 6; i++)
-        s[i] = sequence_open(&t);
-    for (int i = 0; i < 2; i++) { /* one of each worker's is advanced, 4 calls each */
-        job_make(&active[i], &t, &s[i], 4 * 64, (uint64_t)i);
-        job_send(&active[i]);
-        job_check(&active[i]);
-    }
-    job_make(&late, &t, &s[3], 2, 7); /* submitted by the very callback that was asked */
-    watch w = {.keep = s[2].state, .send = &late};
-    carry_sweep_options options = {
-        .size = sizeof options, .idle_calls = 4, .on_idle = on_idle, .user = &w};
-    OK(carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 2, "%zu swept", swept);
-    cr_expect_eq(w.count, 4, "%d shown", w.count);
-    cr_expect_eq(batcher_info(&t).states, 4);
-    for (int i = 4; i < 6; i++)
-        FAILS(CARRY_E_STALE, "no longer",
-              carry_batcher_state_worker(t.batcher, s[i].state, &worker));
-    for (int i = 0; i < 4; i++)
-        OK(carry_batcher_state_worker(t.batcher, s[i].state, &worker));
-    job_check(&late);
-    /* at most one of all, over both sessions; longest idle first */
-    for (int i = 0; i < 2; i++) {
-        job_free(&active[i]);
-        job_make(&active[i], &t, &s[i], 4 * 64, (uint64_t)i);
-        job_send(&active[i]);
-        job_check(&active[i]);
-    }
-    options.on_idle = NULL;
-    options.most = 1;
-    OK(carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 1);
-    OK(carry_batcher_sweep(t.batcher, &options, NULL));
-    OK(carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 0);
-    cr_expect_eq(batcher_info(&t).states, 2);
-    options.idle_calls = 0;
-    swept = 9;
-    FAILS(CARRY_E_ARGUMENT, "both 0", carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 0);
-    options.size = 0;
-    FAILS(CARRY_E_ARGUMENT, "carry_sweep_options.size is 0",
-          carry_batcher_sweep(t.batcher, &options, NULL));
-    FAILS(CARRY_E_ARGUMENT, "options is NULL",
-          carry_batcher_sweep(t.batcher, NULL, NULL));
-    FAILS(CARRY_E_ARGUMENT, "batcher is NULL", carry_batcher_sweep(NULL, &options, NULL));
-    for (int i = 0; i < 2; i++)
-        job_free(&active[i]);
-    job_free(&late);
-    twin_close(&t);
-}
-
-Test(batcher, a_state_with_work_is_not_swept)
-{
-    twin t = twin_open(&small, OPTIONS(.batch_rows = 2, .max_delay_us = 3600000000u));
-    sequence s[3] = {sequence_open(&t), sequence_open(&t), sequence_open(&t)};
-    job first[2], waiting, last;
-    size_t swept;
-    for (int i = 0; i < 2; i++) {
-        job_make(&first[i], &t, &s[i], 1, (uint64_t)i);
-        job_send(&first[i]);
-    }
-    for (int i = 0; i < 2; i++)
-        job_check(&first[i]);
-    job_make(&waiting, &t, &s[2], 1, 3); /* for company, an hour long */
-    job_send(&waiting);
-    carry_sweep_options options = {.size = sizeof options, .idle_calls = 1};
-    OK(carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 0);
-    job_make(&last, &t, &s[0], 1, 4);
-    job_send(&last);
-    job_check(&waiting);
-    job_check(&last);
-    OK(carry_batcher_sweep(t.batcher, &options, &swept));
-    cr_expect_eq(swept, 1); /* s[1]: not in the last call */
-    for (int i = 0; i < 2; i++)
-        job_free(&first[i]);
-    job_free(&waiting);
-    job_free(&last);
     twin_close(&t);
 }

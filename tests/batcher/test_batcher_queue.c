@@ -10,9 +10,6 @@
 
 static const model_spec small = {.features = 3, .layers = {LSTM_LAYER(5, SEQUENCES)}};
 
-#define OPTIONS(...) \
-    (&(carry_batcher_options){.size = sizeof(carry_batcher_options), __VA_ARGS__})
-
 #define HOUR_US 3600000000u
 
 /* What happens before a call of a session: only in those of `in` (NULL: all with packed rows, so the batcher's). */
@@ -303,6 +300,42 @@ Test(batcher_queue, cancels_all_of_a_state)
     twin_close(&t);
 }
 
+/* The order of the rest stays, whoever leaves. */
+Test(batcher_queue, cancels_many_in_no_order)
+{
+    enum { STATES_OPEN = 200 };
+    for (uint64_t seed = 1; seed <= 15; seed++) {
+        twin t = twin_open(&small, OPTIONS(.batch_rows = 1));
+        sequence s[STATES_OPEN];
+        static job jobs[STATES_OPEN];
+        bool gone[STATES_OPEN] = {false};
+        gate g;
+        uint64_t random = seed;
+        open_sequences(&t, s, STATES_OPEN);
+        make_jobs(jobs, &t, s, STATES_OPEN, 1);
+        gate_shut(&g, t.batcher, 0);
+        for (int i = 0; i < STATES_OPEN; i++)
+            job_send(&jobs[i]);
+        for (int left = STATES_OPEN; left > 60;) {
+            int i = (int)(random_u64(&random) % STATES_OPEN);
+            if (gone[i]) continue;
+            OK(carry_batcher_cancel(t.batcher, jobs[i].ticket));
+            gone[i] = true;
+            left--;
+        }
+        gate_open(&g);
+        int last = 0;
+        for (int i = 0; i < STATES_OPEN; i++) {
+            if (gone[i]) continue;
+            job_check(&jobs[i]);
+            cr_expect_gt(atomic_load(&jobs[i].turn), last, "job %d came too early", i);
+            last = atomic_load(&jobs[i].turn);
+        }
+        free_jobs(jobs, STATES_OPEN);
+        twin_close(&t);
+    }
+}
+
 /* What the hook does in the midst of a call, and to whom. */
 static const twin *acted;
 static job *victim;
@@ -358,9 +391,12 @@ Test(batcher_queue, cancels_the_rest_of_one_in_a_call)
     cancel_in_flight(cancel_its_state, 5);
 }
 
+static carry_batcher_info inside;
+
 /* Cancelling from a callback: the next of its own state. */
 static void cancel_next(job *j)
 {
+    inside = batcher_info(j->t);
     OK(carry_batcher_cancel(j->t->batcher, j[1].ticket));
 }
 
@@ -380,6 +416,9 @@ Test(batcher_queue, callbacks_cancel)
     job_check(&jobs[0]);
     job_check_failed(&jobs[1], CARRY_E_CANCELLED, "cancelled after 0 of 2");
     job_check(&jobs[2]);
+    cr_expect_eq(inside.queued, 2, "%llu", (unsigned long long)inside.queued);
+    cr_expect_eq(inside.in_flight, 0);
+    cr_expect_eq(inside.done, 0, "its own request is not done before it has returned");
     free_jobs(jobs, 3);
     twin_close(&t);
 }
@@ -405,6 +444,7 @@ static carry_status close_its_state(void)
     cr_assert_eq(pthread_create(&closer, NULL, close_the_state, (void *)acted), 0);
     OK(carry_batcher_wait(acted->batcher, victim[1].ticket));
     FAILS(CARRY_E_STALE, "no longer", job_submit(victim, 0));
+    usleep(10000); /* so that it does wait */
     return CARRY_OK;
 }
 

@@ -19,6 +19,9 @@ typedef struct twin {
     int has_time[MOST_OUTPUTS];
 } twin;
 
+#define OPTIONS(...) \
+    (&(carry_batcher_options){.size = sizeof(carry_batcher_options), __VA_ARGS__})
+
 /* `options`: NULL for defaults. The sessions of the batcher have one thread, and `exact` where the device needs it. */
 twin twin_open(const model_spec *spec, const carry_batcher_options *options);
 void twin_close(twin *t);
