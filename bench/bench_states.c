@@ -2,7 +2,7 @@
  * writes what it says beside the machine it was said on.
  *
  *     bench_states --carry build/release/carry --out bench/results/states-NAME [--layers L] [--features I] [--units H]
- *                  [--states N]... [--seconds S] [--device D] [--note TEXT]
+ *                  [--states N]... [--seconds S] [--threads N] [--device D] [--note TEXT]
  *
  * Writes OUT.json: the machine, the model, and the command's JSON for each N; OUT-N.dat: every trial of the search.
  * bench/states_report.py makes tables and plots of them, bench/README.md says how it is measured. */
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *carry, *out, *seconds, *device, *note;
+    const char *carry, *out, *seconds, *threads, *device, *note;
     size_t layers, features, units;
     const char *states[16];
     size_t count;
@@ -36,7 +36,8 @@ static void usage(void)
     fprintf(
         stderr,
         "usage: bench_states --carry PROGRAM --out PREFIX [--layers L] [--features I] "
-        "[--units H] [--states N]... [--seconds S] [--device D] [--note TEXT]\n");
+        "[--units H] [--states N]... [--seconds S] [--threads N] [--device D] [--note "
+        "TEXT]\n");
     exit(2);
 }
 
@@ -56,6 +57,7 @@ static options read_options(int argc, char **argv)
         else if (strcmp(name, "--features") == 0) o.features = strtoul(value, NULL, 10);
         else if (strcmp(name, "--units") == 0) o.units = strtoul(value, NULL, 10);
         else if (strcmp(name, "--seconds") == 0) o.seconds = value;
+        else if (strcmp(name, "--threads") == 0) o.threads = value;
         else if (strcmp(name, "--device") == 0) o.device = value;
         else if (strcmp(name, "--note") == 0) o.note = value;
         else if (strcmp(name, "--states") == 0 && o.count < 16)
@@ -93,7 +95,8 @@ static void run_carry(const options *o, const char *model, const char *states, F
         close(ends[0]);
         close(ends[1]);
         execl(o->carry, o->carry, "bench", model, "--states", states, "--seconds",
-              o->seconds, "--device", o->device, "--plot", plot, "--json", (char *)NULL);
+              o->seconds, "--device", o->device, "--plot", plot, "--json",
+              o->threads ? "--threads" : (char *)NULL, o->threads, (char *)NULL);
         fail(o->carry, strerror(errno));
     }
     close(ends[1]);
@@ -141,10 +144,11 @@ int main(int argc, char **argv)
     fprintf(file,
             "{\"machine\": {\"processor\": \"%s\", \"cores\": %ld, \"isa\": \"%s\", "
             "\"date\": \"%s\", \"note\": \"%s\"},\n"
-            "\"lstm\": {\"layers\": %zu, \"features\": %zu, \"units\": %zu},\n"
+            "\"lstm\": {\"layers\": %zu, \"features\": %zu, \"units\": %zu}, "
+            "\"threads\": %s,\n"
             "\"results\": [\n",
             name, sysconf(_SC_NPROCESSORS_ONLN), carry_cpu_isa(), day, o.note, o.layers,
-            o.features, o.units);
+            o.features, o.units, o.threads ? o.threads : "0");
     for (size_t i = 0; i < o.count; i++) {
         fprintf(stderr, "%s states\n", o.states[i]);
         if (i > 0) fputs(",", file);
