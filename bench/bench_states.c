@@ -2,7 +2,7 @@
  * writes what it says beside the machine it was said on.
  *
  *     bench_states --carry build/release/carry --out bench/results/states-NAME [--layers L] [--features I] [--units H]
- *                  [--states N]... [--seconds S] [--threads N] [--device D] [--note TEXT]
+ *                  [--states N]... [--deadline-ms D] [--seconds S] [--threads N] [--device D] [--note TEXT]
  *
  * Writes OUT.json: the machine, the model, and the command's JSON for each N; OUT-N.dat: every trial of the search.
  * bench/states_report.py makes tables and plots of them, bench/README.md says how it is measured. */
@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *carry, *out, *seconds, *threads, *device, *note;
+    const char *carry, *out, *seconds, *deadline, *threads, *device, *note;
     size_t layers, features, units;
     const char *states[16];
     size_t count;
@@ -36,14 +36,15 @@ static void usage(void)
     fprintf(
         stderr,
         "usage: bench_states --carry PROGRAM --out PREFIX [--layers L] [--features I] "
-        "[--units H] [--states N]... [--seconds S] [--threads N] [--device D] [--note "
-        "TEXT]\n");
+        "[--units H] [--states N]... [--deadline-ms D] [--seconds S] [--threads N] "
+        "[--device D] [--note TEXT]\n");
     exit(2);
 }
 
 static options read_options(int argc, char **argv)
 {
     options o = {.seconds = "1",
+                 .deadline = "10",
                  .device = "cpu",
                  .note = "",
                  .layers = 2,
@@ -57,6 +58,7 @@ static options read_options(int argc, char **argv)
         else if (strcmp(name, "--features") == 0) o.features = strtoul(value, NULL, 10);
         else if (strcmp(name, "--units") == 0) o.units = strtoul(value, NULL, 10);
         else if (strcmp(name, "--seconds") == 0) o.seconds = value;
+        else if (strcmp(name, "--deadline-ms") == 0) o.deadline = value;
         else if (strcmp(name, "--threads") == 0) o.threads = value;
         else if (strcmp(name, "--device") == 0) o.device = value;
         else if (strcmp(name, "--note") == 0) o.note = value;
@@ -95,8 +97,9 @@ static void run_carry(const options *o, const char *model, const char *states, F
         close(ends[0]);
         close(ends[1]);
         execl(o->carry, o->carry, "bench", model, "--states", states, "--seconds",
-              o->seconds, "--device", o->device, "--plot", plot, "--json",
-              o->threads ? "--threads" : (char *)NULL, o->threads, (char *)NULL);
+              o->seconds, "--deadline-ms", o->deadline, "--device", o->device, "--plot",
+              plot, "--json", o->threads ? "--threads" : (char *)NULL, o->threads,
+              (char *)NULL);
         fail(o->carry, strerror(errno));
     }
     close(ends[1]);
