@@ -4,7 +4,7 @@
  *     bench_states --carry build/release/carry --out bench/results/states-NAME [--layers L] [--features I] [--units H]
  *                  [--states N]... [--deadline-ms D] [--seconds S] [--threads N] [--device D] [--note TEXT]
  *
- * Writes OUT.json: the machine, the model, and the command's JSON for each N; OUT-N.dat: every trial of the search.
+ * Writes OUT.json: the machine, the model, and the command's JSON for each N, every trial of its searches included.
  * bench/states_report.py makes tables and plots of them, bench/README.md says how it is measured. */
 #include "random_lstm.h"
 
@@ -86,9 +86,8 @@ static void write_model(const options *o, const char *path)
 /* What the command prints, to the end of `to`; its progress bar stays on this terminal. */
 static void run_carry(const options *o, const char *model, const char *states, FILE *to)
 {
-    char plot[4096], buffer[4096];
+    char buffer[4096];
     int ends[2], status = 0;
-    snprintf(plot, sizeof plot, "%s-%s", o->out, states);
     if (pipe(ends) != 0) fail("pipe", strerror(errno));
     pid_t child = fork();
     if (child < 0) fail("fork", strerror(errno));
@@ -97,9 +96,8 @@ static void run_carry(const options *o, const char *model, const char *states, F
         close(ends[0]);
         close(ends[1]);
         execl(o->carry, o->carry, "bench", model, "--states", states, "--seconds",
-              o->seconds, "--deadline-ms", o->deadline, "--device", o->device, "--plot",
-              plot, "--json", o->threads ? "--threads" : (char *)NULL, o->threads,
-              (char *)NULL);
+              o->seconds, "--deadline-ms", o->deadline, "--device", o->device, "--json",
+              o->threads ? "--threads" : (char *)NULL, o->threads, (char *)NULL);
         fail(o->carry, strerror(errno));
     }
     close(ends[1]);
@@ -109,9 +107,6 @@ static void run_carry(const options *o, const char *model, const char *states, F
     if (waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
         WEXITSTATUS(status) != 0)
         fail(o->carry, "the bench of this many states failed");
-    /* the drawing of several searches is states.gp's */
-    snprintf(plot, sizeof plot, "%s-%s.gp", o->out, states);
-    unlink(plot);
 }
 
 /* The processor's name, without what JSON would not take. */
