@@ -25,8 +25,11 @@ typedef struct options {
     size_t count;
 } options;
 
+static char model[] = "/tmp/bench_states.XXXXXX"; /* gone when this program ends */
+
 static void fail(const char *what, const char *why)
 {
+    unlink(model);
     fprintf(stderr, "bench_states: %s: %s\n", what, why);
     exit(1);
 }
@@ -73,18 +76,18 @@ static options read_options(int argc, char **argv)
     return o;
 }
 
-static void write_model(const options *o, const char *path)
+static void write_model(const options *o)
 {
     size_t bytes;
-    void *model = bench_random_lstm(o->layers, o->features, o->units, &bytes);
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(model, 1, bytes, file) != bytes || fclose(file) != 0)
-        fail(path, strerror(errno));
-    free(model);
+    void *data = bench_random_lstm(o->layers, o->features, o->units, &bytes);
+    FILE *file = fopen(model, "wb");
+    if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0)
+        fail(model, strerror(errno));
+    free(data);
 }
 
 /* What the command prints, to the end of `to`; its progress bar stays on this terminal. */
-static void run_carry(const options *o, const char *model, const char *states, FILE *to)
+static void run_carry(const options *o, const char *states, FILE *to)
 {
     char buffer[4096];
     int ends[2], status = 0;
@@ -129,11 +132,10 @@ int main(int argc, char **argv)
     options o = read_options(argc, argv);
     char path[4096], name[256], day[16];
     time_t now = time(NULL);
-    char model[] = "/tmp/bench_states.XXXXXX";
     int fd = mkstemp(model);
     if (fd < 0) fail(model, strerror(errno));
     close(fd);
-    write_model(&o, model);
+    write_model(&o);
     snprintf(path, sizeof path, "%s.json", o.out);
     FILE *file = fopen(path, "w");
     if (!file) fail(path, strerror(errno));
@@ -151,7 +153,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s states\n", o.states[i]);
         if (i > 0) fputs(",", file);
         fflush(file);
-        run_carry(&o, model, o.states[i], file);
+        run_carry(&o, o.states[i], file);
     }
     fputs("]}\n", file);
     unlink(model);
