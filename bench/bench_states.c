@@ -2,9 +2,9 @@
  * writes what it says beside the machine it was said on.
  *
  *     bench_states --carry build/release/carry --out bench/results/states-NAME [--layers L] [--features I] [--units H]
- *                  [--states N]... [--seconds S] [--device D] [--note TEXT]
+ *                  [--states N]... [--deadline-ms D] [--seconds S] [--threads N] [--device D] [--note TEXT]
  *
- * Writes OUT.json: the machine, the model, and the command's JSON for each N; OUT-N.dat: every trial of the search.
+ * Writes OUT.json: the machine, the model, and the command's JSON for each N, every trial of its searches included.
  * bench/states_report.py makes tables and plots of them, bench/README.md says how it is measured. */
 #include "random_lstm.h"
 
@@ -19,14 +19,17 @@
 #include <unistd.h>
 
 typedef struct options {
-    const char *carry, *out, *seconds, *device, *note;
+    const char *carry, *out, *seconds, *deadline, *threads, *device, *note;
     size_t layers, features, units;
     const char *states[16];
     size_t count;
 } options;
 
+static char model[] = "/tmp/bench_states.XXXXXX"; /* gone when this program ends */
+
 static void fail(const char *what, const char *why)
 {
+    unlink(model);
     fprintf(stderr, "bench_states: %s: %s\n", what, why);
     exit(1);
 }
@@ -36,13 +39,15 @@ static void usage(void)
     fprintf(
         stderr,
         "usage: bench_states --carry PROGRAM --out PREFIX [--layers L] [--features I] "
-        "[--units H] [--states N]... [--seconds S] [--device D] [--note TEXT]\n");
+        "[--units H] [--states N]... [--deadline-ms D] [--seconds S] [--threads N] "
+        "[--device D] [--note TEXT]\n");
     exit(2);
 }
 
 static options read_options(int argc, char **argv)
 {
     options o = {.seconds = "1",
+                 .deadline = "10",
                  .device = "cpu",
                  .note = "",
                  .layers = 2,
@@ -56,6 +61,8 @@ static options read_options(int argc, char **argv)
         else if (strcmp(name, "--features") == 0) o.features = strtoul(value, NULL, 10);
         else if (strcmp(name, "--units") == 0) o.units = strtoul(value, NULL, 10);
         else if (strcmp(name, "--seconds") == 0) o.seconds = value;
+        else if (strcmp(name, "--deadline-ms") == 0) o.deadline = value;
+        else if (strcmp(name, "--threads") == 0) o.threads = value;
         else if (strcmp(name, "--device") == 0) o.device = value;
         else if (strcmp(name, "--note") == 0) o.note = value;
         else if (strcmp(name, "--states") == 0 && o.count < 16)
@@ -69,22 +76,21 @@ static options read_options(int argc, char **argv)
     return o;
 }
 
-static void write_model(const options *o, const char *path)
+static void write_model(const options *o)
 {
     size_t bytes;
-    void *model = bench_random_lstm(o->layers, o->features, o->units, &bytes);
-    FILE *file = fopen(path, "wb");
-    if (!file || fwrite(model, 1, bytes, file) != bytes || fclose(file) != 0)
-        fail(path, strerror(errno));
-    free(model);
+    void *data = bench_random_lstm(o->layers, o->features, o->units, &bytes);
+    FILE *file = fopen(model, "wb");
+    if (!file || fwrite(data, 1, bytes, file) != bytes || fclose(file) != 0)
+        fail(model, strerror(errno));
+    free(data);
 }
 
 /* What the command prints, to the end of `to`; its progress bar stays on this terminal. */
-static void run_carry(const options *o, const char *model, const char *states, FILE *to)
+static void run_carry(const options *o, const char *states, FILE *to)
 {
-    char plot[4096], buffer[4096];
+    char buffer[4096];
     int ends[2], status = 0;
-    snprintf(plot, sizeof plot, "%s-%s", o->out, states);
     if (pipe(ends) != 0) fail("pipe", strerror(errno));
     pid_t child = fork();
     if (child < 0) fail("fork", strerror(errno));
@@ -93,7 +99,8 @@ static void run_carry(const options *o, const char *model, const char *states, F
         close(ends[0]);
         close(ends[1]);
         execl(o->carry, o->carry, "bench", model, "--states", states, "--seconds",
-              o->seconds, "--device", o->device, "--plot", plot, "--json", (char *)NULL);
+              o->seconds, "--deadline-ms", o->deadline, "--device", o->device, "--json",
+              o->threads ? "--threads" : (char *)NULL, o->threads, (char *)NULL);
         fail(o->carry, strerror(errno));
     }
     close(ends[1]);
@@ -103,9 +110,6 @@ static void run_carry(const options *o, const char *model, const char *states, F
     if (waitpid(child, &status, 0) != child || !WIFEXITED(status) ||
         WEXITSTATUS(status) != 0)
         fail(o->carry, "the bench of this many states failed");
-    /* the drawing of several searches is states.gp's */
-    snprintf(plot, sizeof plot, "%s-%s.gp", o->out, states);
-    unlink(plot);
 }
 
 /* The processor's name, without what JSON would not take. */
@@ -128,11 +132,10 @@ int main(int argc, char **argv)
     options o = read_options(argc, argv);
     char path[4096], name[256], day[16];
     time_t now = time(NULL);
-    char model[] = "/tmp/bench_states.XXXXXX";
     int fd = mkstemp(model);
     if (fd < 0) fail(model, strerror(errno));
     close(fd);
-    write_model(&o, model);
+    write_model(&o);
     snprintf(path, sizeof path, "%s.json", o.out);
     FILE *file = fopen(path, "w");
     if (!file) fail(path, strerror(errno));
@@ -141,15 +144,16 @@ int main(int argc, char **argv)
     fprintf(file,
             "{\"machine\": {\"processor\": \"%s\", \"cores\": %ld, \"isa\": \"%s\", "
             "\"date\": \"%s\", \"note\": \"%s\"},\n"
-            "\"lstm\": {\"layers\": %zu, \"features\": %zu, \"units\": %zu},\n"
+            "\"lstm\": {\"layers\": %zu, \"features\": %zu, \"units\": %zu}, "
+            "\"threads\": %s,\n"
             "\"results\": [\n",
             name, sysconf(_SC_NPROCESSORS_ONLN), carry_cpu_isa(), day, o.note, o.layers,
-            o.features, o.units);
+            o.features, o.units, o.threads ? o.threads : "0");
     for (size_t i = 0; i < o.count; i++) {
         fprintf(stderr, "%s states\n", o.states[i]);
         if (i > 0) fputs(",", file);
         fflush(file);
-        run_carry(&o, model, o.states[i], file);
+        run_carry(&o, o.states[i], file);
     }
     fputs("]}\n", file);
     unlink(model);

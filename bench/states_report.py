@@ -2,7 +2,7 @@
 """Tables of what bench_states measured, and the data for states.gp.
 
     states_report.py bench/results/states-NAME.json...            markdown; several passes: medians, least .. most
-    states_report.py --plot bench/results/states-NAME FILES...    also writes states-NAME-memory.dat
+    states_report.py --plot bench/results/states-NAME FILES...    also writes -memory.dat and -load-4096.dat
 """
 import argparse
 import json
@@ -13,6 +13,27 @@ def spread(values, form):
     if len(values) == 1:
         return form % values[0]
     return f"{form} ({form} .. {form})" % (statistics.median(values), min(values), max(values))
+
+
+WAYS = ("batcher", "each", "windows")
+
+
+def load_data(results):
+    """For each way and rate the trial of median p99: one stop of the machine must not pass for what a way does."""
+    blocks = []
+    for i, way in enumerate(WAYS):
+        lines = [f"# {way}"]
+        for result in results:
+            rates = {}
+            for trial in result["ways"][i]["trials"]:
+                rates.setdefault(trial["rate"], []).append(trial)
+            for rate in sorted(rates):
+                trials = sorted(rates[rate], key=lambda trial: trial["p99_ms"])
+                middle = trials[(len(trials) - 1) // 2]
+                lines.append("%.5g %.5g %.4g %.4g %d" % (rate, middle["steps_per_s"], middle["p50_ms"], middle["p99_ms"], len(trials)))
+        blocks.append("\n".join(lines))
+    return ("# arrivals/s  steps/s done  p50 ms  p99 ms  trials: of each rate the trial of median p99; one block for each way\n"
+            + "\n\n\n".join(blocks) + "\n")
 
 
 def main():
@@ -28,7 +49,7 @@ def main():
 
     print("| states | way | steps/s | p50 ms | p99 ms | rows of a call | against one call each |\n|---|---|---|---|---|---|---|")
     for states, results in sorted(of_states.items()):
-        for i, way in enumerate(("batcher", "each", "windows")):
+        for i, way in enumerate(WAYS):
             found = [r["ways"][i] for r in results if r["ways"][i]["met"]]
             if not found:
                 print(f"| {states} | {way} | none met the deadline | | | | |")
@@ -56,6 +77,9 @@ def main():
     if options.plot:
         with open(options.plot + "-memory.dat", "w") as data:
             data.write("\n".join(lines) + "\n")
+        if 4096 in of_states:
+            with open(options.plot + "-load-4096.dat", "w") as data:
+                data.write(load_data(of_states[4096]))
 
 
 main()

@@ -401,6 +401,15 @@ static int bench_alone(bench_options *given)
     return code;
 }
 
+static const char notes[] =
+    "With --states or --trace the same three are measured over N sequences, and then\n"
+    "the latency of steps that arrive at random times (a Poisson process each), from\n"
+    "the moment a step is due to its answer: through carry_batcher, by one call per\n"
+    "arrival, and in windows that collect for a fixed time. --rate measures there,\n"
+    "three trials of each way. Without it the highest rate is searched at which p99\n"
+    "meets the deadline: at most 29 trials of --seconds for each way, mostly 15, so\n"
+    "about a minute by default and two at most.";
+
 int cy_cmd_bench(int argc, char **argv)
 {
     bench_options given = {0};
@@ -450,19 +459,7 @@ int cy_cmd_bench(int argc, char **argv)
         .argument_count = 1,
         .options = options,
         .option_count = sizeof options / sizeof options[0],
-        .notes = "With --states (or --trace) the same three are measured over N "
-                 "sequences, and then\n"
-                 "the latency of steps that arrive at random times (each state a Poisson "
-                 "process), from\n"
-                 "the moment a step is due to its answer, served through carry_batcher, "
-                 "by one call per\n"
-                 "arrival, and in windows that collect for a fixed time. --rate measures "
-                 "there, three\n"
-                 "trials of each; without it the highest rate is searched at which p99 "
-                 "meets the\n"
-                 "deadline: at most 29 trials of --seconds for each way, mostly about "
-                 "15, so about a\n"
-                 "minute by default and two and a half at most.",
+        .notes = notes,
     };
     int code = cy_command_line_read(&line, argc, argv);
     if (code < 0) code = cy_device_options_check(&given.on);

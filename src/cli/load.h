@@ -7,6 +7,7 @@
  *   load_search.c     which rates are tried, how often, and what is said of them
  *   load_compare.c    stateful against stateless windows and round trips, without waiting
  *   load_report.c     table, JSON, plot
+ *   load_bench.c      all of it, one after the other
  *
  * Latency is counted from the moment an arrival was due, whether or not anyone had time to take it then: a
  * server that falls behind cannot hide it by being asked less. */
@@ -162,8 +163,6 @@ typedef struct cy_verdict {
 int cy_load_search(cy_load *load, cy_way way, cy_verdict *verdict);
 int cy_load_measure(cy_load *load, const cy_arrivals *trace,
                     cy_verdict verdicts[CY_WAYS]);
-/* At most so many seconds for one way's search. */
-double cy_load_search_most(const cy_load_options *options);
 
 typedef enum cy_memory_way {
     CY_STATEFUL,

@@ -28,11 +28,6 @@ static double search_limit_s(const cy_load_options *options)
     return options->seconds + 2 * options->deadline_s + 0.1;
 }
 
-double cy_load_search_most(const cy_load_options *options)
-{
-    return SEARCH_TRIALS * search_limit_s(options);
-}
-
 static uint64_t progress_done;
 
 static void trial_is_over(void)

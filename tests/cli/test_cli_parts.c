@@ -1,4 +1,5 @@
 /* Parts of the command that are pure: the plan of a run, the nearest word, the draw. */
+#include "src/cli/load_arrivals.h"
 #include "src/cli/options.h"
 #include "src/cli/run_plan.h"
 #include "src/cli/sampler.h"
@@ -151,4 +152,47 @@ Test(sampler, takes_the_first_of_the_likeliest_and_refuses_nonsense)
     cr_assert_eq(SAMPLE(CY_SCORES_LOGITS, 1, -INFINITY, -INFINITY, -INFINITY, -INFINITY),
                  -1);
     cr_assert_eq(SAMPLE(CY_SCORES_LOGITS, 1, 0, INFINITY, 0, 0), 1);
+}
+
+/* A Poisson process of 1000 a second: in 100 s 100000 arrivals give or take 316, gaps that are exponential, counts in
+ * equal times whose variance is their mean, and no sequence with more than its share. */
+Test(arrivals, are_a_poisson_process)
+{
+    enum { SEQUENCES = 8, BINS = 10000 };
+    static double count_of_bin[BINS];
+    double count_of[SEQUENCES] = {0}, longer = 0, before_s = 0, squares = 0;
+    cy_arrivals arrivals = {0};
+    cr_assert_eq(cy_arrivals_poisson(&arrivals, SEQUENCES, 1000, 100, 7), 0);
+    double count = (double)arrivals.count, mean = count / BINS;
+    cr_assert_float_eq(count, 100000, 5 * 316);
+    for (size_t i = 0; i < arrivals.count; i++) {
+        const cy_arrival *arrival = &arrivals.items[i];
+        cr_assert(arrival->at_s >= before_s && arrival->at_s < 100 &&
+                  arrival->sequence < SEQUENCES && arrival->steps == 1);
+        count_of[arrival->sequence]++;
+        count_of_bin[(size_t)(arrival->at_s * BINS / 100)]++;
+        if (arrival->at_s - before_s > 1e-3) longer++;
+        before_s = arrival->at_s;
+    }
+    cr_assert_float_eq(longer / count, exp(-1), 5 * 0.0015);
+    for (int i = 0; i < SEQUENCES; i++)
+        cr_assert_float_eq(count_of[i] / count, 1.0 / SEQUENCES, 5 * 0.0011);
+    for (int i = 0; i < BINS; i++)
+        squares += (count_of_bin[i] - mean) * (count_of_bin[i] - mean);
+    cr_assert_float_eq(squares / BINS / mean, 1, 5 * sqrt(2.0 / BINS));
+    cy_arrivals_free(&arrivals);
+}
+
+Test(arrivals, are_the_same_for_the_same_seed)
+{
+    cy_arrivals a = {0}, b = {0}, c = {0};
+    cr_assert_eq(cy_arrivals_poisson(&a, 5, 300, 1, 3), 0);
+    cr_assert_eq(cy_arrivals_poisson(&b, 5, 300, 1, 3), 0);
+    cr_assert_eq(cy_arrivals_poisson(&c, 5, 300, 1, 4), 0);
+    cr_assert_eq(a.count, b.count);
+    cr_assert_eq(memcmp(a.items, b.items, a.count * sizeof *a.items), 0);
+    cr_assert_neq(a.items[0].at_s, c.items[0].at_s);
+    cy_arrivals_free(&a);
+    cy_arrivals_free(&b);
+    cy_arrivals_free(&c);
 }
