@@ -14,7 +14,7 @@
  *
  * Launch: blocks of 128 threads, ceil(steps * rows * width / 128) or ceil(rows * width / 128) of them. No shared
  * memory.
- * Limits: steps * rows * width < 2^31.
+ * Limits: elements of in, and of the port that are written, < 2^31.
  * Called by: src/cuda. Test: tests/emu/test_ports.cpp. */
 #include "kernels/cuda/cuda_kernels.h"
 
@@ -77,12 +77,14 @@ extern "C" cudaError_t cy_cuda_scatter_launch(const cy_cuda_scatter *scatter,
                                               cudaStream_t cuda_stream)
 {
     bool every = scatter->which == CY_CUDA_EVERY_STEP;
-    unsigned steps = scatter->which == CY_CUDA_AFTER ? 1 : scatter->step_count;
     /* All of in is indexed, however few threads there are. */
-    if (!cy::flat_blocks(THREADS, steps, scatter->row_count, scatter->width))
+    if (scatter->which == CY_CUDA_LAST_STEP && scatter->in_row_count > 0 &&
+        !cy::flat_blocks(THREADS, scatter->step_count, scatter->in_row_count,
+                         scatter->width))
         return cudaErrorInvalidValue;
     unsigned blocks = cy::flat_blocks(THREADS, every ? scatter->step_count : 1,
                                       scatter->row_count, scatter->width);
+    if (blocks == 0) return cudaErrorInvalidValue;
     return dev::launch(every ? scatter_steps : scatter_rows,
                        {dim3(blocks), dim3(THREADS), 0, 0, 0}, cuda_stream, *scatter);
 }

@@ -374,16 +374,19 @@ static carry_status scatter(const work *w)
         bool has_time = cy_graph_has_time(graph, value);
         if (!w->outputs[o].data || was_direct(w, o)) continue;
         if (!has_time && w->chunk.part == CY_CUDA_PART_MIDDLE) continue;
+        bool every_step = has_time && w->outputs[o].all_steps;
+        if (every_step && w->chunk.room_rows == 0) continue;
         cy_cuda_scatter s = {.rows = w->session->rows,
                              .port = &w->session->ports[1 + o],
                              .state_offset = state_offset(w, value),
                              .step_count = has_time ? w->chunk.steps : 1,
-                             .row_count = w->chunk.all_rows,
+                             .row_count =
+                                 every_step ? w->chunk.room_rows : w->chunk.all_rows,
                              .in_row_count = w->chunk.rows,
                              .width = (unsigned)cy_graph_width(graph, value),
-                             .which = !has_time                 ? CY_CUDA_AFTER
-                                      : w->outputs[o].all_steps ? CY_CUDA_EVERY_STEP
-                                                                : CY_CUDA_LAST_STEP};
+                             .which = !has_time    ? CY_CUDA_AFTER
+                                      : every_step ? CY_CUDA_EVERY_STEP
+                                                   : CY_CUDA_LAST_STEP};
         s.in = value_of(w, value, &s.in_type);
         CY_CUDA_TRY(cy_cuda_scatter_launch(&s, w->session->cuda_stream),
                     "launching a scatter");

@@ -22,6 +22,7 @@ static carry_status capture_part(cy_cuda_session *s, const carry_graph_shape *sh
 {
     cy_cuda_chunk chunk = {.rows = shape->rows,
                            .ran_rows = shape->rows,
+                           .room_rows = shape->rows,
                            .all_rows = shape->rows,
                            .steps = shape->steps,
                            .part = part};
@@ -102,17 +103,16 @@ carry_status cy_cuda_graph_capture(cy_cuda_session *s, const carry_graph_shape *
     return CARRY_OK;
 }
 
-/* A graph computes all its rows. For a small part of them it is not worth while, unless they are few anyway. */
-#define FEW_ROWS 32
-
+/* A graph computes all its rows. Where a small part of them has steps it is not worth while, unless they are few
+ * anyway. */
 /* The first that fits has the most steps, and of those the fewest rows. A longer call is not cut into graphs of one
  * step: each would cost a copy, and the x products would no longer be one. */
 const cy_cuda_graph *cy_cuda_graph_find(const cy_cuda_session *s, unsigned rows,
-                                        size_t left)
+                                        unsigned alive, size_t left)
 {
     for (const cy_cuda_graph *g = s->graphs; g; g = g->next)
         if (g->shape.rows >= rows &&
-            (g->shape.rows <= FEW_ROWS || g->shape.rows <= 4 * rows) &&
+            (g->shape.rows <= CY_CUDA_FEW_ROWS || g->shape.rows <= 4 * alive) &&
             g->shape.steps <= left && (g->shape.steps > 1 || left == 1))
             return g;
     return NULL;

@@ -54,6 +54,7 @@ static carry_status run_ways(cy_cuda_session *s)
         if (!is_possible(s, &ways[way].plan, rows)) continue;
         cy_cuda_chunk chunk = {.rows = rows,
                                .ran_rows = rows,
+                               .room_rows = rows,
                                .all_rows = rows,
                                .steps = 1,
                                .part = CY_CUDA_PART_ONLY,

@@ -29,6 +29,28 @@ static bool graphs_fit(const cy_cuda_call *call)
     return true;
 }
 
+/* Of rows in falling order of steps, not of room: the last with room beyond `step`, and all before it. */
+static unsigned rows_with_room(const cy_run *run, unsigned alive, size_t step)
+{
+    unsigned most = run->row_count;
+    while (most > alive && run->rows[most - 1].span <= step)
+        most--;
+    return most;
+}
+
+/* A row that ends inside a chunk is computed up to the chunk's end. Where many rows run, the chunk ends no later than half
+ * of them do: at most as much again is computed in vain, for a few chunks more. */
+static unsigned steps_worth_while(const cy_cuda_call *call, const cy_cuda_span *span)
+{
+    const cy_run *run = call->run;
+    const cy_cuda_chunk *chunk = &span->chunk;
+    size_t left = call->total_steps - span->first_step;
+    unsigned steps = cy_cuda_plan_steps(call->session->row_steps, chunk->room_rows, left);
+    if (chunk->rows <= CY_CUDA_FEW_ROWS) return steps;
+    size_t half = run->rows[(chunk->rows - 1) / 2].steps - span->first_step;
+    return half < steps ? (unsigned)half : steps;
+}
+
 static void plan_span(const cy_cuda_call *call, cy_cuda_span *span,
                       const cy_cuda_graph **graph)
 {
@@ -38,13 +60,14 @@ static void plan_span(const cy_cuda_call *call, cy_cuda_span *span,
     chunk->all_rows = call->run->row_count;
     chunk->ran_rows = call->ran_rows;
     chunk->rows = rows_alive(call->run, call->ran_rows, span->first_step);
+    chunk->room_rows = rows_with_room(call->run, chunk->rows, span->first_step);
     *graph = chunk->rows > 0 && graphs_fit(call)
-                 ? cy_cuda_graph_find(s, chunk->all_rows, left)
+                 ? cy_cuda_graph_find(s, chunk->all_rows, chunk->rows, left)
                  : NULL;
     if (*graph) chunk->steps = (*graph)->shape.steps;
     else if (s->model->graph->whole_sequence && chunk->rows > 0)
         chunk->steps = call->run->rows[0].steps;
-    else chunk->steps = cy_cuda_plan_steps(s->row_steps, chunk->all_rows, left);
+    else chunk->steps = steps_worth_while(call, span);
     span->block_rows = *graph ? (*graph)->shape.rows : chunk->all_rows;
     cy_cuda_stage_measure(call, span);
     bool first = span->first_step == 0, last = chunk->steps >= left;

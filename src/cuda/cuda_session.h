@@ -24,6 +24,9 @@
 #define CY_CUDA_RING \
     8 /* blocks in flight: so many chunks may wait before the host does */
 
+#define CY_CUDA_FEW_ROWS \
+    32 /* so many take little more than one: a step of them is bound by reading the weights */
+
 /* Values of one layer. */
 typedef struct cy_cuda_values {
     void *
@@ -56,9 +59,11 @@ typedef enum cy_cuda_part {
 
 /* What to enqueue. */
 typedef struct cy_cuda_chunk {
-    unsigned rows;     /* that have steps in this chunk: a prefix of ran_rows */
-    unsigned ran_rows; /* that have steps in this call: a prefix of all_rows */
-    unsigned all_rows; /* in the block */
+    unsigned rows;      /* that have steps in this chunk: a prefix of ran_rows */
+    unsigned ran_rows;  /* that have steps in this call: a prefix of all_rows */
+    unsigned room_rows; /* that outputs of every step have a place for in this chunk, and
+                           those before them: all of a padded call, of a packed one few more than rows */
+    unsigned all_rows;  /* in the block */
     unsigned steps;
     cy_cuda_part part;
     const cy_cuda_lstm_plan
@@ -156,9 +161,10 @@ carry_status cy_cuda_session_load(cy_cuda_session *session);
 /* Captured launches (cuda_graph.c). */
 carry_status cy_cuda_graph_capture(cy_cuda_session *session,
                                    const carry_graph_shape *shapes, size_t count);
-/* The graph that runs the next chunk: `rows` rows, at most `left` steps; NULL: none was captured. */
+/* The graph that runs the next chunk: `rows` rows of which `alive` have steps in it, at most `left` steps; NULL: none
+ * was captured. */
 const cy_cuda_graph *cy_cuda_graph_find(const cy_cuda_session *session, unsigned rows,
-                                        size_t left);
+                                        unsigned alive, size_t left);
 void cy_cuda_graph_close(cy_cuda_session *session);
 
 #endif

@@ -565,6 +565,67 @@ Test(cuda_places, steps_that_no_row_has_are_only_cleared)
     }
 }
 
+/* A chunk of many rows ends when half of them have: what ended is not computed on. In packed arrays the few that go on
+ * have the buffers to themselves. */
+Test(cuda_places, many_rows_of_which_few_go_on)
+{
+    enum { ROWS = 65, SHORT = 2, LONG = FEWER > 1 ? 70 : 120, UNITS = 3, MAX_ROWS = 65 };
+    const model_spec spec = {.features = 2,
+                             .layers = {LSTM_LAYER(UNITS, SEQUENCES)},
+                             .outputs = {{0, CY_PORT_Y}, {0, CY_PORT_H}},
+                             .output_count = 2};
+    const carry_session_options options = {
+        .size = sizeof options, .max_rows = MAX_ROWS, .exact = 1};
+    uint32_t steps[ROWS];
+    uint64_t offsets[ROWS + 1] = {0};
+    for (size_t row = 0; row < ROWS; row++) {
+        steps[row] = row % 40 == 7 ? LONG : row % 5 ? SHORT : 0;
+        offsets[row + 1] = offsets[row] + steps[row];
+    }
+    rig cpu = rig_on("cpu", &spec, NULL);
+    for (int packed = 0; packed <= 1; packed++)
+        for (carry_place place = CARRY_HOST; place <= CARRY_DEVICE; place++) {
+            fake_reset(&gpu, (uint64_t)place + 1);
+            rig r = rig_on("cuda", &spec, &options);
+            size_t all = packed ? offsets[ROWS] : ROWS * LONG;
+            void *x = random_input(&cpu, 1, all, 5);
+            buffer in[2], out[2][2]; /* [cuda, cpu], of the latter y and h */
+            for (int side = 0; side < 2; side++) {
+                carry_place there = side ? CARRY_HOST : place;
+                in[side] = buffer_open(there, CARRY_F32, all * 2);
+                out[side][0] = buffer_open(there, CARRY_F32, all * UNITS);
+                out[side][1] = buffer_open(there, CARRY_F32, ROWS * UNITS);
+                buffer_write(&in[side], x);
+                OK(run_wide(side ? cpu.session : r.session,
+                            &(wide_call){.rows = ROWS,
+                                         .max_steps = LONG,
+                                         .steps = packed ? NULL : steps,
+                                         .row_offsets = packed ? offsets : NULL,
+                                         .x = &in[side],
+                                         .y = out[side],
+                                         .outputs = 2}));
+            }
+            /* 2 steps of 53 rows; then 2 rows, in 4096 / 65 steps at a time where the arrays have room for all */
+            cr_assert_eq(info_of(r.session).plain_chunks,
+                         packed ? 2 : 1 + (LONG - SHORT + 62) / 63);
+            for (int o = 0; o < 2; o++) {
+                float *got = buffer_read(&out[0][o]);
+                cr_assert_leq(worst_error(got, out[1][o].data, out[0][o].count), 1e-5,
+                              "packed %d, place %d, output %d", packed, (int)place, o);
+                free(got);
+            }
+            for (int side = 0; side < 2; side++) {
+                buffer_close(&in[side]);
+                buffer_close(&out[side][0]);
+                buffer_close(&out[side][1]);
+            }
+            free(x);
+            no_misuse();
+            rig_close(&r);
+        }
+    rig_close(&cpu);
+}
+
 /* ---- halves --------------------------------------------------------------------------------- */
 
 Test(cuda_places, halves_are_the_floats_rounded)
