@@ -350,7 +350,7 @@ const std::vector<cluster_step_shape> &cluster_step_shapes()
         shape_of<shape<512, 16, 2, 1, 16, ASYNC, BLOCK, 1>>(),
         shape_of<shape<512, 16, 2, 1, 16, STORES, CLUSTER, 1>>(),
         shape_of<shape<512, 16, 2, 2, 16, ASYNC, CLUSTER, 1>>(),
-        shape_of<shape<640, 16, 2, 1, 12, ASYNC, CLUSTER, 1>>(),
+        shape_of<shape<640, 16, 2, 1, 10, ASYNC, CLUSTER, 1>>(),
         shape_of<shape<640, 16, 2, 2, 8, ASYNC, CLUSTER, 1>>(),
         shape_of<shape<32, 1, 1, 1, 2, ASYNC, CLUSTER, 1>>(),
         shape_of<shape<32, 2, 1, 1, 1, ASYNC, BLOCK, 1>>(),
