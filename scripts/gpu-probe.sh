@@ -97,16 +97,17 @@ part_prepare() {
 part_emulated() {
     local build=${dry:-build/release} bad=0
     if [ -z "$dry" ]; then
-        { cmake --preset release -DCARRY_CUDA=emulate && cmake --build $build --target emu_probe emu_plain_lstm test_probe; } \
+        { cmake --preset release -DCARRY_CUDA=emulate && cmake --build $build --target emu_probe emu_plain_lstm test_probe test_probe_steps; } \
             >"$out/emulated-build.log" 2>&1 ||
             { not_run "carry is not built here, so no kernel ran in emulation (scripts/test.sh installs what that needs)"; return; }
     fi
     { machine_json && "$build/bin/emu_probe"; } >"$out/emulated.json" 2>"$out/emulated.txt" || bad=1
     grep -E 'WRONG' "$out/emulated.txt"
     sed -n 's/ *not measured: not emulated.*//p' "$out/emulated.txt" | sed 's/^/compiled only, not run here: /' | sort -u
-    EMU_SEED=1 EMU_SCHEDULES=${CARRY_PROBE_SCHEDULES:-2} "$build/bin/test_probe" || bad=1
+    export EMU_SEED=1 EMU_SCHEDULES=2
+    "$build/bin/test_probe" && "$build/bin/test_probe_steps" || bad=1
     "$build/bin/emu_plain_lstm" --check || bad=1
-    tail -n 2 "$out/emulated.txt" | head -n 1
+    grep 'results compared' "$out/emulated.txt"
     return $bad
 }
 

@@ -1,7 +1,7 @@
 /* What a GPU's parts cost that a step of a recurrent network is made of, beside what was expected before anybody
  * measured. Uses nothing of carry but the dialect, and of CUDA the runtime and cuBLAS.
  *
- *     gpu_probe [--repeats N] [PART...]       launch barriers clusters memory arithmetic
+ *     gpu_probe [--repeats N] [PART...]       launch barriers clusters memory arithmetic recurrent grid
  *
  * Without a PART: all. Lines of JSON on stdout, a table on stderr. Exits 1 if a result is wrong, 77 where there is no
  * GPU. A ratio is the median by the middle of what was expected of one H200. */
@@ -27,7 +27,9 @@ const struct {
              {"barriers", part_barriers},
              {"clusters", part_clusters},
              {"memory", part_memory},
-             {"arithmetic", part_arithmetic}};
+             {"arithmetic", part_arithmetic},
+             {"recurrent", part_recurrent},
+             {"grid", part_grid}};
 
 int usage()
 {

@@ -30,6 +30,9 @@ extern Machine machine;
 /* False, with a sentence on stderr: there is none. */
 bool machine_open();
 
+/* Why a call failed, as the machine says it. */
+std::string reason_of(cudaError_t error);
+
 /* How many clusters of this shape run at the same time. */
 cudaError_t clusters_at_once(const void *kernel, const dev::launch_shape &shape,
                              int *clusters);
@@ -94,9 +97,10 @@ template <class T> struct Array {
     }
     void put(const std::vector<T> &values)
     {
-        if (at)
-            cudaMemcpy(at, values.data(), values.size() * sizeof(T),
-                       cudaMemcpyHostToDevice);
+        if (!at) return;
+        cudaMemcpy(at, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice);
+        /* It may be under way still, and cuda_stream does not wait for it. */
+        cudaDeviceSynchronize();
     }
     std::vector<T> get() const
     {

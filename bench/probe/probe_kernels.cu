@@ -35,13 +35,8 @@ __global__ void probe_flags(unsigned *out, uint64_t *board, unsigned words,
             probe::store_relaxed(now + blockIdx.x * words + i,
                                  (uint64_t)stamp << 32 | (value + i));
         unsigned sum = 0;
-        for (unsigned i = thread; i < all; i += blockDim.x) {
-            uint64_t word;
-            do {
-                word = probe::load_relaxed(now + i);
-            } while (word >> 32 != stamp);
-            sum += (unsigned)word;
-        }
+        for (unsigned i = thread; i < all; i += blockDim.x)
+            sum += (unsigned)probe::wait_stamped(now + i, stamp);
         for (unsigned bits = 16; bits > 0; bits /= 2)
             sum += dev::shuffle_xor(sum, bits);
         if (thread % 32 == 0) sums[buffer][thread / 32] = sum;

@@ -27,6 +27,11 @@ bool machine_open()
     return true;
 }
 
+std::string reason_of(cudaError_t error)
+{
+    return cudaGetErrorString(error);
+}
+
 cudaError_t clusters_at_once(const void *kernel, const dev::launch_shape &shape,
                              int *clusters)
 {

@@ -21,6 +21,16 @@ DEV_FUNCTION uint64_t load_relaxed(const uint64_t *p)
     return value;
 }
 
+/* The word once its upper half is `stamp`. */
+DEV_FUNCTION uint64_t wait_stamped(const uint64_t *p, unsigned stamp)
+{
+    uint64_t word;
+    do {
+        word = load_relaxed(p);
+    } while (word >> 32 != stamp);
+    return word;
+}
+
 DEV_FUNCTION void store_relaxed(uint64_t *p, uint64_t value)
 {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(__cvta_generic_to_global(p)),
@@ -62,11 +72,24 @@ DEV_FUNCTION float tanh_approx(float x)
 
 #else
 
-inline uint64_t load_relaxed(const uint64_t *p, EMU_SITE)
+inline uint64_t load_relaxed(const uint64_t *p)
+{
+    emu::maybe_yield();
+    return __atomic_load_n(p, __ATOMIC_RELAXED);
+}
+
+inline uint64_t wait_stamped(const uint64_t *p, unsigned stamp, EMU_SITE)
 {
     emu::visit(EMU_AT(POLL));
-    emu::poll(EMU_AT(POLL));
-    return __atomic_load_n(p, __ATOMIC_RELAXED);
+    for (;;) {
+        uint64_t word = __atomic_load_n(p, __ATOMIC_RELAXED);
+        if (word >> 32 != stamp) {
+            emu::poll(EMU_AT(POLL));
+            continue;
+        }
+        emu::progress();
+        return word;
+    }
 }
 
 inline void store_relaxed(uint64_t *p, uint64_t value)

@@ -3,8 +3,6 @@
 
 #include "bench/bench_clock.h"
 
-#include <algorithm>
-#include <math.h>
 #include <stdio.h>
 
 namespace probe
@@ -107,12 +105,12 @@ bool tried(cudaError_t error, const std::string &what)
     cudaGetLastError();
     /* In emulation nothing may fail but what is not emulated. */
     if (!machine.is_gpu && error != cudaErrorNotSupported)
-        say_wrong(what, cudaGetErrorString(error));
+        say_wrong(what, reason_of(error));
     else if (!machine.is_gpu)
         say_not_measured(what, "not emulated: compiled only, no GPU has run it");
     else if (error == cudaErrorIllegalAddress || error == cudaErrorLaunchFailure)
-        say_wrong(what, cudaGetErrorString(error));
-    else say_not_measured(what, cudaGetErrorString(error));
+        say_wrong(what, reason_of(error));
+    else say_not_measured(what, reason_of(error));
     return false;
 }
 
@@ -121,36 +119,6 @@ bool found_right(const std::string &what, const std::string &wrong)
     if (wrong.empty()) say_right(what);
     else say_wrong(what, wrong);
     return wrong.empty();
-}
-
-std::vector<uint32_t> random_words(size_t count, unsigned seed)
-{
-    std::mt19937 generator(seed);
-    std::vector<uint32_t> words(count);
-    for (uint32_t &word : words)
-        word = generator();
-    return words;
-}
-
-std::vector<float> random_floats(size_t count, unsigned seed, float low, float high)
-{
-    std::mt19937 generator(seed);
-    std::uniform_real_distribution<float> between(low, high);
-    std::vector<float> values(count);
-    for (float &value : values)
-        value = between(generator);
-    return values;
-}
-
-double distance(const std::vector<float> &a, const std::vector<double> &b)
-{
-    double difference = 0, norm = 0;
-    for (size_t i = 0; i < b.size(); i++) {
-        difference += (a[i] - b[i]) * (a[i] - b[i]);
-        norm += b[i] * b[i];
-    }
-    double d = sqrt(difference / norm);
-    return isnan(d) || a.size() != b.size() ? INFINITY : d;
 }
 
 bool ran(const std::string &what, const Launch &launch)

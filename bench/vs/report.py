@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Joins the JSON lines of bench_gpu, torch_lstm.py and cudnn_lstm into one table and a plot.
+"""Joins the JSON lines of bench_gpu and of the peers in vs/gpu into one table and a plot.
 
     report.py [--markdown FILE] [--plot PREFIX] JSON...
 
@@ -80,7 +80,7 @@ def read(paths):
                 kind = entry["kind"]
                 if kind in ("result", "not_run"):
                     key = tuple(entry[k] for k in KEY)
-                    name = entry["program"] + (" " + entry["algorithm"] if entry["program"] == "cudnn" else "")
+                    name = entry["program"] + (" " + entry["algorithm"] if entry["program"] in ("cudnn", "plain") else "")
                     if kind == "result":
                         entry["us_per_step"]["median"] + 0
             except (ValueError, KeyError, TypeError) as error:
@@ -127,7 +127,21 @@ def states_per_second(rows):
     return best
 
 
-def markdown(machines, rows, not_run):
+def every_program(results):
+    """All medians side by side, where there are peers; what torch ran, as its profiler named it."""
+    names = sorted({name for of_shape in results.values() for name in of_shape})
+    if len(names) < 2:
+        return []
+    lines = ["", "Every program, microseconds per time step (onnxruntime: by the host's clock):", "",
+             "| H | B | T | layers | precision | " + " | ".join(names) + " | torch ran |", "|---" * (len(names) + 6) + "|"]
+    for key in sorted(results):
+        ran = results[key].get("torch", {})
+        ran = " ".join(filter(None, [ran.get("algorithm"), (ran.get("kernels") or [""])[0]]))
+        lines.append("| " + " | ".join([str(k) for k in key] + [number(us(results[key], name)) for name in names] + [ran]) + " |")
+    return lines
+
+
+def markdown(machines, rows, not_run, results):
     lines = []
     m = next((m for m in machines if m["kind"] == "machine"), None)
     if m:
@@ -147,6 +161,7 @@ def markdown(machines, rows, not_run):
             str(r["H"]), str(r["B"]), str(r["T"]), str(r["layers"]), r["precision"], number(r["carry"]), spread,
             number(r["torch"]), r["best"] or "", number(r["best_us"]), number(r["ratio"]), number(r["floor"]),
             number(r["share"]), number(call.get("p50"), 1), number(call.get("p99"), 1), r["algorithm"]]) + " |")
+    lines += every_program(results)
     rates = states_per_second(rows)
     if rates:
         lines += ["", "States advanced a second by calls of one step with p99 under 10 ms:", "",
@@ -201,7 +216,7 @@ def main():
     rows = [row_of(key, results[key]) for key in sorted(results)]
     if not rows:
         sys.exit("report: no results in " + ", ".join(options.json))
-    text = markdown(machines, rows, not_run)
+    text = markdown(machines, rows, not_run, results)
     if options.markdown:
         with open(options.markdown, "w") as file:
             file.write(text)

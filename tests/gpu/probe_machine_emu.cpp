@@ -23,6 +23,14 @@ bool machine_open()
     return true;
 }
 
+std::string reason_of(cudaError_t error)
+{
+    std::string reason = cudaGetErrorString(error);
+    for (const char *more : {fake_kernel_error(), fake_last_misuse()})
+        if (*more) reason += std::string("; ") + more;
+    return reason;
+}
+
 cudaError_t clusters_at_once(const void *, const dev::launch_shape &, int *clusters)
 {
     *clusters = 0;

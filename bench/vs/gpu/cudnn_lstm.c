@@ -269,6 +269,8 @@ static void job_open(job *j, const bench_shape *s, cudnnRNNAlgo_t algorithm)
         else free(table);
     }
     if (j->input_count >= 2) j->reason = NULL;
+    /* Copies may be under way still, and cuda_stream does not wait for them. */
+    must(cudaDeviceSynchronize(), "copies");
 }
 
 static void job_close(job *j)

@@ -287,7 +287,8 @@ bool open(Job &j)
             !fill(j, j.inputs[i]->at, bytes / j.number, j.x_table, i * 7919))
             return false;
     }
-    return j.how == LAUNCHES || capture(j);
+    /* Copies may be under way still, and cuda_stream does not wait for them. */
+    return j.fine(cudaDeviceSynchronize()) && (j.how == LAUNCHES || capture(j));
 }
 
 bool agrees(Job &j)
