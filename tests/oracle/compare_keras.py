@@ -179,6 +179,7 @@ class Case:
         plan, draw = self.plan, self.draw
         self.K = keras3 if plan["keras"] == 3 else keras2
         self.K.backend.clear_session()
+        self.K.utils.set_random_seed(draw.initial)  # the weights Keras begins with, where they stay
         self.model = build(self.K, plan)
         rows = plan["rows"] * plan["groups"]
         shape = (rows, plan["steps"]) + (() if plan["ids"] else (plan["features"],))

@@ -31,6 +31,7 @@ class Draw:
         self.rng = np.random.default_rng([seed, index])
         self.how = np.random.default_rng([seed, index, 1])  # the plan is the same on every device
         self.narrow = narrow  # carry computes products with fewer bits than float32
+        self.initial = int(np.random.default_rng([seed, index, 2]).integers(2**31))  # Keras' own draws
 
     def chance(self, p):
         return self.rng.random() < p
