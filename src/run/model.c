@@ -2,8 +2,8 @@
 #include "run/model.h"
 
 #include "base/mem.h"
-#include "graph/graph_file.h"
 #include "base/sized.h"
+#include "graph/graph_file.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* What a model is, by index: answers from the graph, for people and for programs. */
-#include "run/model.h"
 #include "base/sized.h"
+#include "run/model.h"
 
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* carry_run: checks the batch, turns states into slots, calls the backend once per group of rows, and
  * commits by taking their new versions. Nothing moves before every group has succeeded. */
-#include "run/session.h"
 #include "base/sized.h"
+#include "run/session.h"
 
 #include <string.h>
 

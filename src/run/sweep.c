@@ -1,6 +1,6 @@
 /* Closing the states that nobody has used for long, and the statistics of the pool. */
-#include "run/session.h"
 #include "base/sized.h"
+#include "run/session.h"
 
 static bool is_idle(const cy_pool *pool, const cy_slot *slot,
                     const carry_sweep_options *options)
