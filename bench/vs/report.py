@@ -133,11 +133,11 @@ def every_program(results):
     if len(names) < 2:
         return []
     lines = ["", "Every program, microseconds per time step (onnxruntime: by the host's clock):", "",
-             "| H | B | T | layers | precision | " + " | ".join(names) + " | torch ran |", "|---" * (len(names) + 6) + "|"]
+             "| shape | " + " | ".join(names) + " | torch ran |", "|---" * (len(names) + 2) + "|"]
     for key in sorted(results):
         ran = results[key].get("torch", {})
         ran = " ".join(filter(None, [ran.get("algorithm"), (ran.get("kernels") or [""])[0]]))
-        lines.append("| " + " | ".join([str(k) for k in key] + [number(us(results[key], name)) for name in names] + [ran]) + " |")
+        lines.append("| " + " | ".join(["H%d B%d T%d L%d %s" % key] + [number(us(results[key], name)) for name in names] + [ran]) + " |")
     return lines
 
 
