@@ -2,7 +2,7 @@
 # Builds the programs that measure on a GPU, with the CUDA toolkit alone: build.sh FOLDER [ARCHITECTURES]
 #
 # FOLDER gets gpu_probe, plain_lstm and, where cudnn.h is, cudnn_lstm. ARCHITECTURES: by default "80 90a": 90a because
-# wgmma is in no other, and PTX of the last for newer GPUs. A warning fails the build, and so does a spill: a kernel that
+# wgmma is in no other. A GPU newer than 9.0 needs its own in the list: 80's PTX, which it would run, has no clusters. A warning fails the build, and so does a spill: a kernel that
 # waits for its own stack measures that. Registers and shared memory of every kernel go to FOLDER/objects/*.log.
 # NVCC=... names a compiler; CARRY_BUILD_JOBS=n, by default as many as processors.
 set -uo pipefail
