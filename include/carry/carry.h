@@ -295,7 +295,8 @@ typedef struct carry_session_options {
 } carry_session_options;
 
 /* Opens a session on a model: workspace, threads, an empty pool. After this, carry_run and
- * carry_state_reset allocate nothing; only opening a state, and carry_session_warm, may grow the session.
+ * carry_state_reset allocate nothing; only opening a state, carry_session_warm and carry_session_set_model may
+ * grow the session.
  *   *session  receives it; NULL on failure. The caller owns it: carry_session_close.
  * Errors: E_ARGUMENT, E_MEMORY (the sentence says how many bytes; on a device, also how many are free),
  * E_UNSUPPORTED (exact with CARRY_COMPUTE_TF32, graphs of a whole-sequence model), E_DEVICE. */
@@ -372,7 +373,7 @@ typedef struct carry_state {
     uint64_t id;
 } carry_state;
 
-/* Opens a state of zeros, in constant time but for the call in some thousands that takes more memory.
+/* Opens a state of zeros, in constant time but for a call now and then that takes more memory.
  * Errors: E_ARGUMENT, E_FULL, E_MEMORY, E_BUSY; *state is then {0}. */
 CARRY_API carry_status carry_state_open(carry_session *session, carry_state *state);
 
@@ -420,8 +421,8 @@ typedef struct carry_sweep_options {
     void *user;
 } carry_sweep_options;
 
-/* Closes the states that have been idle: not opened, advanced, reset, written, restored or reordered for
- * `idle_calls` calls and for `idle_ms` milliseconds, longest idle first. Takes time for the states it closes,
+/* Closes the states that have been idle: not opened (as a fork too), advanced, reset, written, restored or given
+ * a parent by a reorder for `idle_calls` calls and for `idle_ms` milliseconds, longest idle first. Takes time for the states it closes,
  * not for those it leaves. Their handles are stale afterwards.
  *   *swept  receives how many were closed; may be NULL
  * Errors: E_ARGUMENT, E_BUSY, E_DEVICE; what was closed before stays closed. */

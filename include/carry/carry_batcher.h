@@ -1,4 +1,4 @@
-/* carry_batcher: many threads, many sequences, full batches.
+/* carry_batcher: many threads, many sequences, one batch.
  *
  * Any number of threads submit requests: a state, some steps, an input, where to write the outputs, whom to
  * tell. Worker threads, one session each, gather whatever is ready into one carry_run after the other. A state
@@ -123,7 +123,7 @@ typedef struct carry_ticket {
  *   *ticket  receives the request's; may be NULL
  * Done is told in this order: result filled, on_done, event_fd, then wait returns. Errors (nothing is queued,
  * nobody is told): E_ARGUMENT, E_CAPACITY, E_INPUT (ids), E_STALE, E_FULL, E_UNSUPPORTED (more steps than a
- * whole-sequence model takes), E_CANCELLED (from an on_done that carry_batcher_close calls). */
+ * whole-sequence model takes), E_CANCELLED (from an on_done while carry_batcher_close is under way). */
 CARRY_API carry_status carry_batcher_submit(carry_batcher *batcher,
                                             const carry_request *request, uint32_t flags,
                                             carry_ticket *ticket);
@@ -174,7 +174,7 @@ typedef struct carry_batcher_info {
     size_t size;
     uint32_t workers, batch_rows, batch_steps, max_delay_us, queue_limit, state_limit;
     uint64_t states;    /* open */
-    uint64_t queued;    /* requests that wait now, oldest first */
+    uint64_t queued;    /* requests that wait now */
     uint64_t in_flight; /* requests in a call now */
     uint64_t submitted, done, failed,
         cancelled;               /* ever; done includes failed and cancelled */

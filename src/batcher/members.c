@@ -81,8 +81,10 @@ carry_status cy_member_find(const carry_batcher *batcher, carry_state state,
 
 static carry_status grow_heap(cy_worker *worker)
 {
-    if (worker->states < worker->heap_room) return CARRY_OK;
+    if (worker->states <= worker->heap_room) return CARRY_OK;
     uint32_t room = worker->heap_room ? 2 * worker->heap_room : 64;
+    while (room < worker->states) /* others are being opened too */
+        room *= 2;
     cy_member **heap = cy_alloc(room * sizeof(cy_member *));
     CY_CHECK(heap, CARRY_E_MEMORY, "out of memory: a queue of %u states", room);
     if (worker->heap) memcpy(heap, worker->heap, worker->ready * sizeof *heap);
@@ -103,8 +105,15 @@ static carry_status enroll(cy_worker *worker, cy_member *member, carry_state sta
     *member = (cy_member){.state = state, .worker = worker};
     batcher->members.places[place_of(&batcher->members, state)] = member;
     batcher->members.count++;
-    worker->states++;
     return CARRY_OK;
+}
+
+/* A state counts from the moment its worker is chosen, so that many that are opened at once spread out. */
+static void count_states(cy_worker *worker, int change)
+{
+    pthread_mutex_lock(&worker->batcher->lock);
+    worker->states += (uint64_t)(int64_t)change;
+    pthread_mutex_unlock(&worker->batcher->lock);
 }
 
 static carry_status add(cy_worker *worker, carry_state state)
@@ -118,14 +127,15 @@ static carry_status add(cy_worker *worker, carry_state state)
     return status;
 }
 
-/* The one with the fewest states of those whose session has not been found full. */
-static cy_worker *choose_worker(carry_batcher *batcher, const bool *full)
+/* The one with the fewest states of those that have not refused; the new one is counted. */
+static cy_worker *choose_worker(carry_batcher *batcher, const bool *refused)
 {
     cy_worker *best = NULL;
     pthread_mutex_lock(&batcher->lock);
     for (uint32_t i = 0; i < batcher->options.workers; i++)
-        if (!full[i] && (!best || batcher->workers[i].states < best->states))
+        if (!refused[i] && (!best || batcher->workers[i].states < best->states))
             best = &batcher->workers[i];
+    if (best) best->states++;
     pthread_mutex_unlock(&batcher->lock);
     return best;
 }
@@ -139,6 +149,7 @@ static carry_status open_in(cy_worker *worker, carry_state *state)
         if (status != CARRY_OK) carry_state_close(worker->session, state);
     }
     cy_worker_leave(worker);
+    if (status != CARRY_OK) count_states(worker, -1);
     return status;
 }
 
@@ -146,15 +157,15 @@ static carry_status open_in(cy_worker *worker, carry_state *state)
 
 carry_status carry_batcher_state_open(carry_batcher *batcher, carry_state *state)
 {
-    bool full[MOST_WORKERS] = {false};
+    bool refused[MOST_WORKERS] = {false};
     carry_status status = CARRY_E_FULL;
     CY_CHECK(state, CARRY_E_ARGUMENT, "carry_batcher_state_open: state is NULL");
     state->id = 0;
     CY_CHECK(batcher, CARRY_E_ARGUMENT, "carry_batcher_state_open: batcher is NULL");
-    while (status == CARRY_E_FULL) {
-        cy_worker *worker = choose_worker(batcher, full);
+    while (status == CARRY_E_FULL || status == CARRY_E_DEVICE) { /* full, or dead */
+        cy_worker *worker = choose_worker(batcher, refused);
         if (!worker) break; /* the sentence is the last session's */
-        full[worker - batcher->workers] = true;
+        refused[worker - batcher->workers] = true;
         status = open_in(worker, state);
     }
     return status;
@@ -168,7 +179,10 @@ carry_status carry_batcher_state_add(carry_batcher *batcher, size_t worker,
              "carry_batcher_state_add: worker %zu of %u", worker,
              batcher->options.workers);
     CY_CHECK(state.id != 0, CARRY_E_ARGUMENT, "the state is {0}, which is no state");
-    return add(&batcher->workers[worker], state);
+    count_states(&batcher->workers[worker], 1);
+    carry_status status = add(&batcher->workers[worker], state);
+    if (status != CARRY_OK) count_states(&batcher->workers[worker], -1);
+    return status;
 }
 
 carry_status carry_batcher_state_worker(carry_batcher *batcher, carry_state state,

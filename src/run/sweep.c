@@ -2,11 +2,18 @@
 #include "base/sized.h"
 #include "run/session.h"
 
-static bool is_idle(const cy_pool *pool, const cy_slot *slot,
+/* When the sweep began: what the caller does with the session while it is asked makes nothing idle, so each state is
+ * looked at once and the sweep ends. */
+typedef struct moment {
+    uint64_t runs, ms;
+} moment;
+
+static bool is_idle(const moment *begun, const cy_slot *slot,
                     const carry_sweep_options *options)
 {
-    return pool->runs - slot->used_run >= options->idle_calls &&
-           pool->now_ms - slot->used_ms >= options->idle_ms;
+    return slot->used_run <= begun->runs && slot->used_ms <= begun->ms &&
+           begun->runs - slot->used_run >= options->idle_calls &&
+           begun->ms - slot->used_ms >= options->idle_ms;
 }
 
 /* The session is free while the caller looks at the state; on failure it was not entered again. */
@@ -25,7 +32,8 @@ static carry_status sweep(carry_session *session, const carry_sweep_options *opt
     cy_pool *pool = &session->pool;
     size_t most = options->most ? options->most : SIZE_MAX;
     cy_pool_tick(pool);
-    while (*swept < most && pool->oldest && is_idle(pool, pool->oldest, options)) {
+    const moment begun = {pool->runs, pool->now_ms};
+    while (*swept < most && pool->oldest && is_idle(&begun, pool->oldest, options)) {
         cy_slot *slot = pool->oldest;
         if (options->on_idle) {
             carry_state state = cy_pool_state(pool, slot);

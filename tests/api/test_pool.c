@@ -389,6 +389,39 @@ Test(sweep, at_most_so_many_and_what_the_caller_keeps_stays)
     rig_close(&r);
 }
 
+typedef struct busy {
+    const rig *r;
+    carry_state scratch;
+    size_t asked;
+} busy;
+
+static int run_and_keep(void *user, carry_session *session, carry_state state)
+{
+    busy *b = user;
+    float y[COUNT];
+    (void)session;
+    (void)state;
+    advance(b->r, &b->scratch, (int[]){1}, 1, y);
+    b->asked++;
+    return 1;
+}
+
+/* Calls made by on_idle age what was kept before, and must not bring it round again. */
+Test(sweep, looks_at_each_state_once_whatever_is_done_meanwhile)
+{
+    rig r = open_rig(0);
+    carry_state s[3];
+    busy b = {.r = &r};
+    float y[COUNT];
+    open_states(&r, s, 3);
+    open_states(&r, &b.scratch, 1);
+    advance(&r, &b.scratch, (int[]){1}, 1, y);
+    carry_sweep_options options = {.idle_calls = 1, .on_idle = run_and_keep, .user = &b};
+    cr_assert_eq(sweep(&r, options), 0);
+    cr_assert_eq(b.asked, 3);
+    rig_close(&r);
+}
+
 Test(sweep, by_time)
 {
     rig r = open_rig(0);

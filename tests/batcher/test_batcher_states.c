@@ -2,6 +2,7 @@
 #define _DEFAULT_SOURCE /* usleep */
 #include "twin.h"
 
+#include <pthread.h>
 #include <unistd.h>
 
 static const model_spec small = {
@@ -46,6 +47,51 @@ Test(batcher_states, states_are_spread_over_the_sessions)
           carry_batcher_state_worker(t.batcher, states[0], NULL));
     FAILS(CARRY_E_ARGUMENT, "the state is {0}",
           carry_batcher_state_worker(t.batcher, (carry_state){0}, &worker));
+    twin_close(&t);
+}
+
+enum { OPENERS = 8 };
+
+typedef struct opener {
+    pthread_t thread;
+    carry_batcher *batcher;
+    carry_state state;
+    carry_status status;
+} opener;
+
+static void *open_one(void *argument)
+{
+    opener *o = argument;
+    o->status = carry_batcher_state_open(o->batcher, &o->state);
+    return NULL;
+}
+
+/* While worker 0's session is taken, so that who chooses it must wait. */
+static carry_status start_openers(void *user, carry_session *session)
+{
+    opener *openers = user;
+    (void)session;
+    for (int i = 0; i < OPENERS; i++)
+        cr_assert_eq(pthread_create(&openers[i].thread, NULL, open_one, &openers[i]), 0);
+    usleep(50000);
+    return CARRY_OK;
+}
+
+Test(batcher_states, states_opened_at_once_are_spread_too)
+{
+    twin t = twin_open(&small, OPTIONS(.workers = 2));
+    opener openers[OPENERS];
+    size_t of_worker[2] = {0}, worker;
+    for (int i = 0; i < OPENERS; i++)
+        openers[i] = (opener){.batcher = t.batcher};
+    OK(carry_batcher_visit(t.batcher, 0, start_openers, openers));
+    for (int i = 0; i < OPENERS; i++) {
+        pthread_join(openers[i].thread, NULL);
+        cr_assert_eq(openers[i].status, CARRY_OK);
+        OK(carry_batcher_state_worker(t.batcher, openers[i].state, &worker));
+        of_worker[worker]++;
+    }
+    cr_expect_eq(of_worker[0], OPENERS / 2, "%zu and %zu", of_worker[0], of_worker[1]);
     twin_close(&t);
 }
 
