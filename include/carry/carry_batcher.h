@@ -25,9 +25,13 @@
  *
  * Bounds. Everything is allocated by carry_batcher_open and, for a state, by carry_batcher_state_open; submit
  * never allocates and, unless asked to, never blocks: when queue_limit requests are on their way it returns
- * CARRY_E_FULL, and so it does when one state has state_limit of them.
+ * CARRY_E_FULL, and so it does when one state has state_limit of them. What is accepted is served fairly; who is
+ * accepted while the queue is full is whoever asks first. By default one state may fill the queue: state_limit
+ * keeps room for the others.
  *
- * Threads. All functions may be called from any thread at once, but for open and close. Everything else as in
+ * Threads. All functions may be called from any thread at once, but for open and close. From on_done: submit
+ * (without CARRY_WAIT_FOR_ROOM), cancel, cancel_state, state_worker and get_info alone; from within a visit, or the
+ * function of a sweep, also state_add. The others would wait for themselves. Everything else as in
  * carry.h: errors, structs with size. A handle that is not, or no longer, one of the batcher's gives CARRY_E_STALE.
  */
 #ifndef CARRY_CARRY_BATCHER_H
