@@ -8,7 +8,7 @@
 #define _GNU_SOURCE
 #include "device.h"
 #include "model_builder.h"
-#include "test_folder.h"
+#include "scratch_folder.h"
 
 #include <carry/carry.h>
 #include <signal.h>

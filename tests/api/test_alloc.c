@@ -3,8 +3,8 @@
  *
  * Linked with --wrap for cy_alloc, cy_free and the C library's allocators: the calls of the objects of
  * carry go through the counters below. */
+#include "scratch_folder.h"
 #include "support.h"
-#include "test_folder.h"
 
 #include "base/mem.h"
 

@@ -1,8 +1,8 @@
 /* Pool files from anywhere: cut, flipped, written by hand. Each is refused with a sentence and opens no state, or it
  * says what was saved. */
 #define _GNU_SOURCE /* pwrite, ftruncate */
+#include "scratch_folder.h"
 #include "support.h"
-#include "test_folder.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* A pool to a file and back: what comes back, here, in another thread and another process; what is refused, and that
  * the old file is then whole and nothing is left beside it. */
 #define _GNU_SOURCE /* mkfifo, setrlimit, symlink */
+#include "scratch_folder.h"
 #include "support.h"
-#include "test_folder.h"
 
 #include <pthread.h>
 #include <signal.h>

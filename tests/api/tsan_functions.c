@@ -5,7 +5,7 @@
 #define _POSIX_C_SOURCE 200809L /* access */
 #include "device.h"
 #include "model_builder.h"
-#include "test_folder.h"
+#include "scratch_folder.h"
 
 #include "base/mem.h"
 

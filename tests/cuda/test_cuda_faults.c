@@ -9,7 +9,7 @@
  * Linked with --wrap for cy_alloc and cy_free. Sanitized, every thirteenth fails; all of them in other builds. */
 #define _GNU_SOURCE /* setenv */
 #include "cuda_support.h"
-#include "tests/api/test_folder.h"
+#include "tests/api/scratch_folder.h"
 
 #include "base/mem.h"
 #include "base/status.h"

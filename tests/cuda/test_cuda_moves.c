@@ -1,7 +1,7 @@
 /* States that move: between the backends in a file, and under another model in a session with graphs, streams and calls
  * that are still going on. */
 #include "cuda_support.h"
-#include "tests/api/test_folder.h"
+#include "tests/api/scratch_folder.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* A folder for a test's files, of its own, gone when the test is. */
-#ifndef TESTS_API_TEST_FOLDER_H
-#define TESTS_API_TEST_FOLDER_H
+#ifndef TESTS_API_SCRATCH_FOLDER_H
+#define TESTS_API_SCRATCH_FOLDER_H
 
 #include <stddef.h>
 

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE /* mkdtemp, dirent */
-#include "test_folder.h"
+#include "scratch_folder.h"
 
 #include <dirent.h>
 #include <stdio.h>
