@@ -25,14 +25,17 @@
  *
  * Bounds. Everything is allocated by carry_batcher_open and, for a state, by carry_batcher_state_open; submit
  * never allocates and, unless asked to, never blocks: when queue_limit requests are on their way it returns
- * CARRY_E_FULL, and so it does when one state has state_limit of them. What is accepted is served fairly; who is
- * accepted while the queue is full is whoever asks first. By default one state may fill the queue: state_limit
- * keeps room for the others.
+ * CARRY_E_FULL, and so it does when one state has as many as it may: state_limit, or by default as many as there are
+ * places left. So a flood of one state ends when the queue is half full, one of n states when it is full but for a share
+ * of n + 1, and a state with nothing queued is refused only when no place is left at all. Those who wait for room get it in
+ * the order in which they began to wait, before anyone who comes later; only a state that has all it may is passed over.
  *
  * Threads. All functions may be called from any thread at once, but for open and close. From on_done: submit
  * (without CARRY_WAIT_FOR_ROOM), cancel, cancel_state, state_worker and get_info alone; from within a visit, or the
- * function of a sweep, also state_add. The others would wait for themselves. Everything else as in
- * carry.h: errors, structs with size. A handle that is not, or no longer, one of the batcher's gives CARRY_E_STALE.
+ * function of a sweep, also state_add. The others would wait for themselves: there they do nothing, and give CARRY_E_BUSY.
+ *
+ * Everything else as in carry.h: errors, structs with size. A handle that is not, or no longer, one of the batcher's gives
+ * CARRY_E_STALE.
  */
 #ifndef CARRY_CARRY_BATCHER_H
 #define CARRY_CARRY_BATCHER_H
@@ -55,7 +58,7 @@ typedef struct carry_batcher_options {
                              the sessions is in force, and longer requests are refused */
     uint32_t max_delay_us; /* how long a request waits for company; 0: not at all */
     uint32_t queue_limit;  /* requests accepted and not done, over all states; 0: 65536 */
-    uint32_t state_limit;  /* of one state; 0: queue_limit */
+    uint32_t state_limit;  /* of one state; 0: as many as there are places left */
     const carry_session_options *
         session; /* of every worker's session; NULL: defaults. threads 0: what the machine allows, shared out.
                     max_states is of each session; cuda_stream must be NULL with more than one worker */
@@ -68,16 +71,17 @@ CARRY_API carry_status carry_batcher_open(carry_batcher **batcher, carry_model *
 
 /* Cancels what has not begun (CARRY_E_CANCELLED), finishes the calls in flight, ends the threads, closes all
  * states, sets *batcher to NULL. carry_batcher_drain first to lose nothing. No other call on the batcher may be
- * under way; not from on_done. NULL or *batcher == NULL is fine. */
+ * under way; from within on_done, a visit or a sweep it does nothing, and *batcher stays. NULL or *batcher == NULL
+ * is fine. */
 CARRY_API void carry_batcher_close(carry_batcher **batcher);
 
 /* Opens a state of zeros in the session with the fewest open states; may wait for that session's present call.
- * Errors: E_ARGUMENT, E_FULL (all sessions), E_MEMORY, E_DEVICE; *state is then {0}. */
+ * Errors: E_ARGUMENT, E_FULL (all sessions), E_MEMORY, E_DEVICE, E_BUSY; *state is then {0}. */
 CARRY_API carry_status carry_batcher_state_open(carry_batcher *batcher,
                                                 carry_state *state);
 
 /* Cancels what is queued for the state, waits for its call in flight, closes it and sets *state to {0}; {0} is
- * fine. Not from on_done. Errors: E_ARGUMENT, E_STALE. */
+ * fine. Errors: E_ARGUMENT, E_STALE, E_BUSY. */
 CARRY_API carry_status carry_batcher_state_close(carry_batcher *batcher,
                                                  carry_state *state);
 
@@ -119,21 +123,21 @@ typedef struct carry_ticket {
 } carry_ticket;
 
 /* carry_batcher_submit's flags */
-#define CARRY_WAIT_FOR_ROOM \
-    1u /* block while the queue is full, instead of CARRY_E_FULL; not from on_done */
+#define CARRY_WAIT_FOR_ROOM 1u /* block while there is no room, instead of CARRY_E_FULL */
 
 /* Queues a request and returns. The request itself and its array structs are copied; the arrays' data, and
  * *result, stay the caller's, valid and untouched until the request is done.
  *   *ticket  receives the request's; may be NULL
  * Done is told in this order: result filled, on_done, event_fd, then wait returns. Errors (nothing is queued,
  * nobody is told): E_ARGUMENT, E_CAPACITY, E_INPUT (ids), E_STALE, E_FULL, E_UNSUPPORTED (more steps than a
- * whole-sequence model takes), E_CANCELLED (from an on_done while carry_batcher_close is under way). */
+ * whole-sequence model takes), E_CANCELLED (from an on_done while carry_batcher_close is under way), E_BUSY
+ * (CARRY_WAIT_FOR_ROOM alone). */
 CARRY_API carry_status carry_batcher_submit(carry_batcher *batcher,
                                             const carry_request *request, uint32_t flags,
                                             carry_ticket *ticket);
 
-/* Returns when the request is done, at once if it is long done; what became of it is in its result. Not from
- * on_done. Errors: E_ARGUMENT (never given out). */
+/* Returns when the request is done, at once if it is long done; what became of it is in its result.
+ * Errors: E_ARGUMENT (never given out), E_BUSY. */
 CARRY_API carry_status carry_batcher_wait(carry_batcher *batcher, carry_ticket ticket);
 
 /* A request that no call has taken yet is done now, CARRY_E_CANCELLED; of one in a call, the rest is dropped after
@@ -144,26 +148,27 @@ CARRY_API carry_status carry_batcher_cancel(carry_batcher *batcher, carry_ticket
 CARRY_API carry_status carry_batcher_cancel_state(carry_batcher *batcher,
                                                   carry_state state, size_t *cancelled);
 
-/* Returns when everything submitted before is done. Not from on_done. Errors: E_ARGUMENT. */
+/* Returns when everything submitted before is done. Errors: E_ARGUMENT, E_BUSY. */
 CARRY_API carry_status carry_batcher_drain(carry_batcher *batcher);
 
 /* Calls visit(user, session) on this thread between two calls of worker `worker`: to save, restore, read, fork,
  * load or look. The batcher's states must not be closed inside (carry_batcher_state_close and carry_batcher_sweep do
- * that); a state opened inside becomes the batcher's by carry_batcher_state_add. Returns what visit returns. Not
- * from within a visit. Errors: E_ARGUMENT. */
+ * that); a state opened inside becomes the batcher's by carry_batcher_state_add, and stays the visitor's without: no
+ * sweep closes it. Returns what visit returns. Errors: E_ARGUMENT, E_BUSY. */
 CARRY_API carry_status carry_batcher_visit(carry_batcher *batcher, size_t worker,
                                            carry_status (*visit)(void *user,
                                                                  carry_session *session),
                                            void *user);
 
-/* Lets requests be submitted for a state that was opened in a visit of worker `worker`. Errors: E_ARGUMENT (no such
- * worker, or the state is the batcher's already), E_MEMORY. */
+/* Lets requests be submitted for a state that was opened in a visit of worker `worker`; called within such a visit.
+ * Errors: E_ARGUMENT (no such worker, no visit of it, or the state is the batcher's already), E_STALE and E_FOREIGN
+ * (no state of its session), E_MEMORY. */
 CARRY_API carry_status carry_batcher_state_add(carry_batcher *batcher, size_t worker,
                                                carry_state state);
 
 /* carry_session_sweep of every worker's session: closes idle states, but none that has requests queued. on_idle is
  * called as in a visit; idle_calls counts the calls of the state's worker. *swept receives how many; may be NULL.
- * Errors: as carry_session_sweep. */
+ * Errors: as carry_session_sweep; E_BUSY. */
 CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
                                            const carry_sweep_options *options,
                                            size_t *swept);
@@ -176,10 +181,12 @@ CARRY_API carry_status carry_batcher_state_worker(carry_batcher *batcher,
 
 typedef struct carry_batcher_info {
     size_t size;
-    uint32_t workers, batch_rows, batch_steps, max_delay_us, queue_limit, state_limit;
-    uint64_t states;    /* open */
-    uint64_t queued;    /* requests that wait now */
-    uint64_t in_flight; /* requests in a call now */
+    uint32_t workers, batch_rows, batch_steps, max_delay_us, queue_limit;
+    uint32_t state_limit; /* 0: as many as there are places left */
+    uint64_t states;      /* open */
+    uint64_t queued;      /* requests that wait now */
+    uint64_t in_flight;   /* requests in a call now */
+    uint64_t waiting;     /* threads that wait for room now, CARRY_WAIT_FOR_ROOM */
     uint64_t submitted, done, failed,
         cancelled;               /* ever; done includes failed and cancelled */
     uint64_t rejected;           /* E_FULL */

@@ -75,7 +75,7 @@ static carry_status choose_bounds(carry_batcher *batcher)
     if (batcher->whole_sequence) options->batch_steps = info.max_steps;
     else if (options->batch_steps == 0) options->batch_steps = DEFAULT_BATCH_STEPS;
     if (options->queue_limit == 0) options->queue_limit = DEFAULT_QUEUE;
-    if (options->state_limit == 0 || options->state_limit > options->queue_limit)
+    if (options->state_limit > options->queue_limit)
         options->state_limit = options->queue_limit;
     return CARRY_OK;
 }
@@ -87,6 +87,7 @@ static carry_status open_queue(carry_batcher *batcher)
     batcher->arrays = cy_alloc(limit * batcher->output_count * sizeof *batcher->arrays);
     CY_CHECK(batcher->entries && batcher->arrays, CARRY_E_MEMORY,
              "out of memory: a queue of %zu requests", limit);
+    batcher->free_entries = (uint32_t)limit;
     for (size_t i = limit; i-- > 0;) {
         batcher->entries[i].serial = 1;
         batcher->entries[i].after = batcher->free_entry;
@@ -101,7 +102,6 @@ static void open_locks(carry_batcher *batcher)
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_mutex_init(&batcher->lock, NULL);
-    pthread_cond_init(&batcher->room, NULL);
     pthread_cond_init(&batcher->quiet, NULL);
     for (int i = 0; i < CY_WAIT_BUCKETS; i++)
         pthread_cond_init(&batcher->bucket[i].done, NULL);
@@ -121,7 +121,6 @@ static void close_locks(carry_batcher *batcher)
     for (int i = 0; i < CY_WAIT_BUCKETS; i++)
         pthread_cond_destroy(&batcher->bucket[i].done);
     pthread_cond_destroy(&batcher->quiet);
-    pthread_cond_destroy(&batcher->room);
     pthread_mutex_destroy(&batcher->lock);
 }
 
@@ -207,6 +206,7 @@ void carry_batcher_close(carry_batcher **batcher)
 {
     if (!batcher || !*batcher) return;
     carry_batcher *old = *batcher;
+    if (cy_inside_refuse(old, "carry_batcher_close") != CARRY_OK) return;
     stop_workers(old);
     for (uint32_t i = 0; i < old->options.workers; i++) {
         carry_session_close(&old->workers[i].session);
@@ -229,6 +229,7 @@ void carry_batcher_close(carry_batcher **batcher)
 carry_status carry_batcher_drain(carry_batcher *batcher)
 {
     CY_CHECK(batcher, CARRY_E_ARGUMENT, "carry_batcher_drain: batcher is NULL");
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_drain"));
     pthread_mutex_lock(&batcher->lock);
     batcher->quiet_waiters++;
     while (batcher->draining)
@@ -260,6 +261,7 @@ static carry_batcher_info take_info(carry_batcher *batcher)
         .states = batcher->members.count,
         .queued = on_their_way - batcher->in_flight - batcher->told,
         .in_flight = batcher->in_flight,
+        .waiting = batcher->waiting,
         .submitted = batcher->submitted,
         .done = batcher->done,
         .failed = batcher->failed,

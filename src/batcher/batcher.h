@@ -3,7 +3,9 @@
  *   batcher.c   open, close, drain, statistics
  *   queue.c     requests on their way: entries, the queue of each state, the heap of states with work
  *   members.c   the batcher's states, found by their handles; open, close, add, sweep, visit
+ *   room.c      who gets a place in the queue
  *   submit.c    submit, wait, cancel
+ *   inside.c    what may not be called from within a function that the batcher calls
  *   worker.c    the threads: which requests a call takes, and what becomes of them
  *   packing.c   their inputs into one packed array, the outputs back
  *
@@ -24,6 +26,7 @@
 typedef struct cy_entry cy_entry;
 typedef struct cy_member cy_member;
 typedef struct cy_worker cy_worker;
+typedef struct cy_room_waiter cy_room_waiter;
 
 /* A request on its way. */
 struct cy_entry {
@@ -107,9 +110,10 @@ struct carry_batcher {
     carry_batcher_options options; /* in force; session is NULL */
 
     pthread_mutex_t lock;
-    pthread_cond_t room;  /* an entry became free */
     pthread_cond_t quiet; /* requests are done: what drain and closing a state wait for */
-    uint32_t room_waiters, quiet_waiters;
+    uint32_t quiet_waiters;
+    cy_room_waiter *room_waiters; /* in the order in which they came */
+    uint32_t waiting;             /* how many */
     struct {
         pthread_cond_t done;
         uint32_t waiters;
@@ -118,6 +122,7 @@ struct carry_batcher {
     cy_entry *entries;   /* [queue_limit] */
     carry_array *arrays; /* [queue_limit][output_count] */
     cy_entry *free_entry;
+    uint32_t free_entries; /* how many */
     cy_member_table members;
     cy_worker *workers; /* [options.workers] */
     uint64_t turns;
@@ -135,16 +140,14 @@ uint64_t cy_batcher_now_us(void);
 
 /* ---- queue.c: all under the lock ------------------------------------------------------------ */
 
-/* NULL when queue_limit of them are on their way. */
-cy_entry *cy_entry_take(carry_batcher *batcher);
-carry_ticket cy_entry_ticket(const carry_batcher *batcher, const cy_entry *entry);
-
 /* The entry of a ticket; *entry is NULL if its request is done. Errors: CARRY_E_ARGUMENT. */
 carry_status cy_entry_find(const carry_batcher *batcher, carry_ticket ticket,
                            cy_entry **entry);
 
-/* Behind its state's last one; wakes the worker. */
-void cy_queue_append(cy_member *member, cy_entry *entry);
+/* A request that has been checked into a free entry, which there must be, behind its state's last one; wakes the worker.
+ *   *ticket  receives its ticket; may be NULL */
+void cy_queue_request(cy_member *member, const carry_request *request,
+                      carry_ticket *ticket);
 
 /* Out of the queue of its state, wherever it stands; the caller finishes it. */
 void cy_queue_remove(cy_entry *entry);
@@ -153,9 +156,40 @@ void cy_queue_remove(cy_entry *entry);
  * *count: how many of both. */
 cy_entry *cy_queue_cancel(cy_member *member, size_t *count);
 
+/* Element `index` of the caller's array of structs, whose stride is the size they state. Errors: cy_sized_read's. */
+carry_status cy_request_output(const carry_request *request, size_t index,
+                               carry_array *output);
+
 /* Puts a state with work and no call in flight where its head's turn belongs; the room is made by the state's opening. */
 void cy_ready_put(cy_member *member);
 cy_member *cy_ready_take(cy_worker *worker);
+
+/* ---- room.c: under the lock ------------------------------------------------------------------ */
+
+/* Queues the request, now or after waiting. Errors: CARRY_E_FULL, CARRY_E_STALE, CARRY_E_ARGUMENT ({0}),
+ * CARRY_E_CANCELLED (the batcher is being closed). */
+carry_status cy_room_submit(carry_batcher *batcher, const carry_request *request,
+                            uint32_t flags, carry_ticket *ticket);
+
+/* Entries have become free, or a state is being closed: those who wait are looked through. */
+void cy_room_offer(carry_batcher *batcher);
+
+/* ---- inside.c: about this thread, no lock ---------------------------------------------------- */
+
+/* A function of the caller's that is being called; lives on the stack of whoever calls it. */
+typedef struct cy_inside {
+    const carry_batcher *batcher;
+    const cy_worker *visited; /* whose session it has; NULL: none, it is an on_done */
+    const struct cy_inside *around;
+} cy_inside;
+
+void cy_inside_enter(cy_inside *inside, const carry_batcher *batcher,
+                     const cy_worker *visited);
+void cy_inside_leave(const cy_inside *inside);
+
+/* Errors: CARRY_E_BUSY within any function that this batcher calls. */
+carry_status cy_inside_refuse(const carry_batcher *batcher, const char *function);
+bool cy_inside_visit(const cy_worker *worker);
 
 /* ---- not under the lock --------------------------------------------------------------------- */
 

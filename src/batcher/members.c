@@ -162,6 +162,7 @@ carry_status carry_batcher_state_open(carry_batcher *batcher, carry_state *state
     CY_CHECK(state, CARRY_E_ARGUMENT, "carry_batcher_state_open: state is NULL");
     state->id = 0;
     CY_CHECK(batcher, CARRY_E_ARGUMENT, "carry_batcher_state_open: batcher is NULL");
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_state_open"));
     while (status == CARRY_E_FULL || status == CARRY_E_DEVICE) { /* full, or dead */
         cy_worker *worker = choose_worker(batcher, refused);
         if (!worker) break; /* the sentence is the last session's */
@@ -178,10 +179,14 @@ carry_status carry_batcher_state_add(carry_batcher *batcher, size_t worker,
     CY_CHECK(worker < batcher->options.workers, CARRY_E_ARGUMENT,
              "carry_batcher_state_add: worker %zu of %u", worker,
              batcher->options.workers);
-    CY_CHECK(state.id != 0, CARRY_E_ARGUMENT, "the state is {0}, which is no state");
-    count_states(&batcher->workers[worker], 1);
-    carry_status status = add(&batcher->workers[worker], state);
-    if (status != CARRY_OK) count_states(&batcher->workers[worker], -1);
+    cy_worker *visited = &batcher->workers[worker];
+    CY_CHECK(cy_inside_visit(visited), CARRY_E_ARGUMENT,
+             "carry_batcher_state_add: not within a visit of worker %zu", worker);
+    /* from itself: nothing moves, and the session says whether it has the state */
+    CY_TRY(carry_states_reorder(visited->session, &state, &state, 1));
+    count_states(visited, 1);
+    carry_status status = add(visited, state);
+    if (status != CARRY_OK) count_states(visited, -1);
     return status;
 }
 
@@ -232,6 +237,7 @@ static carry_status close_state(carry_batcher *batcher, carry_state *state)
     member->closing = true;
     cy_worker *worker = member->worker;
     cy_entry *list = cy_queue_cancel(member, &count);
+    cy_room_offer(batcher); /* those who wait for room for it wait in vain */
     pthread_mutex_unlock(&batcher->lock);
     cy_entries_finish(batcher, list, NULL);
 
@@ -254,6 +260,7 @@ carry_status carry_batcher_state_close(carry_batcher *batcher, carry_state *stat
 {
     CY_CHECK(batcher && state, CARRY_E_ARGUMENT, "carry_batcher_state_close: %s is NULL",
              batcher ? "state" : "batcher");
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_state_close"));
     return state->id ? close_state(batcher, state) : CARRY_OK;
 }
 
@@ -267,9 +274,13 @@ carry_batcher_visit(carry_batcher *batcher, size_t worker,
              batcher ? "visit" : "batcher");
     CY_CHECK(worker < batcher->options.workers, CARRY_E_ARGUMENT,
              "carry_batcher_visit: worker %zu of %u", worker, batcher->options.workers);
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_visit"));
     cy_worker *visited = &batcher->workers[worker];
+    cy_inside inside;
     cy_worker_enter(visited);
+    cy_inside_enter(&inside, batcher, visited);
     carry_status status = visit(user, visited->session);
+    cy_inside_leave(&inside);
     cy_worker_leave(visited);
     return status;
 }
@@ -279,7 +290,8 @@ typedef struct sweeping {
     const carry_sweep_options *options; /* the caller's */
 } sweeping;
 
-/* A state with requests on their way stays; the last look comes after the caller's, which may have submitted. */
+/* A state with requests on their way stays, and so does one that a visitor has opened and not given to the batcher; the
+ * last look comes after the caller's, which may have submitted. */
 static int keep_busy(void *user, carry_session *session, carry_state state)
 {
     sweeping *s = user;
@@ -290,10 +302,10 @@ static int keep_busy(void *user, carry_session *session, carry_state state)
             return 1;
         pthread_mutex_lock(&batcher->lock);
         cy_member *member = look_up(&batcher->members, state);
-        bool busy = member && (member->entries > 0 || member->closing);
-        if (look == 1 && member && !busy) dismiss(member);
+        bool idle = member && member->entries == 0 && !member->closing;
+        if (look == 1 && idle) dismiss(member);
         pthread_mutex_unlock(&batcher->lock);
-        if (busy) return 1;
+        if (!idle) return 1;
     }
     return 0;
 }
@@ -305,8 +317,11 @@ static carry_status sweep_worker(cy_worker *worker, const carry_sweep_options *o
     carry_sweep_options own = *options;
     own.on_idle = keep_busy;
     own.user = &s;
+    cy_inside inside;
     cy_worker_enter(worker);
+    cy_inside_enter(&inside, worker->batcher, worker);
     carry_status status = carry_session_sweep(worker->session, &own, swept);
+    cy_inside_leave(&inside);
     cy_worker_leave(worker);
     return status;
 }
@@ -320,6 +335,7 @@ carry_status carry_batcher_sweep(carry_batcher *batcher,
     if (swept) *swept = 0;
     CY_CHECK(batcher && options, CARRY_E_ARGUMENT, "carry_batcher_sweep: %s is NULL",
              batcher ? "options" : "batcher");
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_sweep"));
     CY_TRY(cy_sized_read(&known, sizeof known, options, "carry_sweep_options"));
     known.size = sizeof known;
     for (uint32_t i = 0; i < batcher->options.workers && status == CARRY_OK; i++) {

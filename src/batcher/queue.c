@@ -8,20 +8,7 @@
 
 #define INDEX_BITS 24
 
-cy_entry *cy_entry_take(carry_batcher *batcher)
-{
-    cy_entry *entry = batcher->free_entry;
-    if (!entry) return NULL;
-    batcher->free_entry = entry->after;
-    entry->before = entry->after = NULL;
-    entry->done_steps = entry->call_steps = 0;
-    entry->begun_us = 0;
-    entry->status = CARRY_OK;
-    entry->begun = entry->cancelled = entry->finished = false;
-    return entry;
-}
-
-carry_ticket cy_entry_ticket(const carry_batcher *batcher, const cy_entry *entry)
+static carry_ticket ticket_of(const carry_batcher *batcher, const cy_entry *entry)
 {
     return (carry_ticket){entry->serial << INDEX_BITS |
                           (uint64_t)(entry - batcher->entries)};
@@ -110,7 +97,45 @@ cy_member *cy_ready_take(cy_worker *worker)
 
 /* ---- the queue of a state ------------------------------------------------------------------- */
 
-void cy_queue_append(cy_member *member, cy_entry *entry)
+static cy_entry *take_entry(carry_batcher *batcher)
+{
+    cy_entry *entry = batcher->free_entry;
+    batcher->free_entry = entry->after;
+    batcher->free_entries--;
+    entry->before = entry->after = NULL;
+    entry->done_steps = entry->call_steps = 0;
+    entry->begun_us = 0;
+    entry->status = CARRY_OK;
+    entry->begun = entry->cancelled = entry->finished = false;
+    return entry;
+}
+
+carry_status cy_request_output(const carry_request *request, size_t index,
+                               carry_array *output)
+{
+    const char *at = (const char *)request->outputs + index * request->outputs->size;
+    return cy_sized_read(output, sizeof *output, at, "carry_array");
+}
+
+/* Its output structs go into the entry's own array: one for each output of the model. */
+static void fill_entry(carry_batcher *batcher, cy_entry *entry,
+                       const carry_request *request)
+{
+    carry_array *outputs =
+        batcher->arrays + (size_t)(entry - batcher->entries) * batcher->output_count;
+    for (size_t o = 0; o < batcher->output_count; o++) {
+        outputs[o] = (carry_array){.size = sizeof(carry_array)};
+        if (o < request->output_count)
+            cy_request_output(request, o, &outputs[o]); /* checked before */
+    }
+    entry->request = *request;
+    entry->request.outputs = outputs;
+    entry->submitted_us = cy_batcher_now_us();
+    entry->turn = ++batcher->turns;
+    entry->epoch = batcher->epoch;
+}
+
+static void append(cy_member *member, cy_entry *entry)
 {
     cy_worker *worker = member->worker;
     entry->member = member;
@@ -120,6 +145,18 @@ void cy_queue_append(cy_member *member, cy_entry *entry)
     member->entries++;
     if (member->first == entry && !member->in_call) cy_ready_put(member);
     pthread_cond_signal(&worker->work);
+}
+
+void cy_queue_request(cy_member *member, const carry_request *request,
+                      carry_ticket *ticket)
+{
+    carry_batcher *batcher = member->worker->batcher;
+    cy_entry *entry = take_entry(batcher);
+    fill_entry(batcher, entry, request);
+    batcher->submitted++;
+    batcher->outstanding[entry->epoch]++;
+    if (ticket) *ticket = ticket_of(batcher, entry);
+    append(member, entry);
 }
 
 void cy_queue_remove(cy_entry *entry)
@@ -156,7 +193,8 @@ cy_entry *cy_queue_cancel(cy_member *member, size_t *count)
 
 /* ---- the end of a request ------------------------------------------------------------------- */
 
-static void tell(const cy_entry *entry, const char *sentence, uint64_t now_us)
+static void tell(const carry_batcher *batcher, const cy_entry *entry,
+                 const char *sentence, uint64_t now_us)
 {
     const carry_request *request = &entry->request;
     carry_result result = {.size = sizeof result,
@@ -173,8 +211,12 @@ static void tell(const cy_entry *entry, const char *sentence, uint64_t now_us)
                  sentence ? sentence : carry_status_text(entry->status));
     /* its size was checked when it was submitted */
     if (request->result) cy_sized_write(request->result, &result, sizeof result, "");
-    if (request->on_done)
+    if (request->on_done) {
+        cy_inside inside;
+        cy_inside_enter(&inside, batcher, NULL);
         request->on_done(request->user, request->result ? request->result : &result);
+        cy_inside_leave(&inside);
+    }
     if (request->event_fd > 0) {
         uint64_t one = 1;
         ssize_t written = write(request->event_fd, &one, sizeof one);
@@ -197,6 +239,7 @@ static void give_back(carry_batcher *batcher, cy_entry *entry, uint64_t now_us)
     entry->serial++;
     entry->after = batcher->free_entry;
     batcher->free_entry = entry;
+    batcher->free_entries++;
     size_t bucket = (size_t)(entry - batcher->entries) % CY_WAIT_BUCKETS;
     if (batcher->bucket[bucket].waiters)
         pthread_cond_broadcast(&batcher->bucket[bucket].done);
@@ -207,14 +250,14 @@ void cy_entries_finish(carry_batcher *batcher, cy_entry *list, const char *sente
     if (!list) return;
     uint64_t now_us = cy_batcher_now_us();
     for (cy_entry *entry = list; entry; entry = entry->after)
-        tell(entry, sentence, now_us);
+        tell(batcher, entry, sentence, now_us);
     pthread_mutex_lock(&batcher->lock);
     while (list) {
         cy_entry *entry = list;
         list = entry->after;
         give_back(batcher, entry, now_us);
     }
-    if (batcher->room_waiters) pthread_cond_broadcast(&batcher->room);
+    cy_room_offer(batcher);
     if (batcher->quiet_waiters) pthread_cond_broadcast(&batcher->quiet);
     pthread_mutex_unlock(&batcher->lock);
 }

@@ -44,20 +44,18 @@ static carry_status check_input(const carry_batcher *batcher, carry_request *req
     return batcher->ids ? check_ids(batcher, request) : CARRY_OK;
 }
 
-/* Element `index` of the caller's array of structs, whose stride is the size they state. */
-static carry_status read_output(const carry_batcher *batcher,
-                                const carry_request *request, size_t index,
-                                carry_array *output)
+static carry_status check_output(const carry_batcher *batcher,
+                                 const carry_request *request, size_t index)
 {
     const cy_port *port = &batcher->ports[index];
-    const char *at = (const char *)request->outputs + index * request->outputs->size;
-    CY_TRY(cy_sized_read(output, sizeof *output, at, "carry_array"));
-    if (!output->data) return CARRY_OK;
+    carry_array output;
+    CY_TRY(cy_request_output(request, index, &output));
+    if (!output.data) return CARRY_OK;
     CY_CHECK(port->has_time || request->mode != CARRY_STEPS_ALL, CARRY_E_ARGUMENT,
              "carry_batcher_submit: CARRY_STEPS_ALL, but output %zu has no time axis",
              index);
     bool every_step = port->has_time && request->mode != CARRY_STEPS_LAST;
-    return check_array(output, "output", index, CARRY_F32,
+    return check_array(&output, "output", index, CARRY_F32,
                        every_step ? request->steps : 1, every_step ? "steps" : "rows",
                        port->width);
 }
@@ -85,80 +83,12 @@ static carry_status check_request(const carry_batcher *batcher, carry_request *r
     if (request->result)
         CY_TRY(cy_sized_read(&result, sizeof result, request->result, "carry_result"));
     CY_TRY(check_input(batcher, request));
-    carry_array output;
     for (size_t o = 0; o < request->output_count; o++)
-        CY_TRY(read_output(batcher, request, o, &output));
+        CY_TRY(check_output(batcher, request, o));
     return CARRY_OK;
 }
 
 /* ---- submit --------------------------------------------------------------------------------- */
-
-static carry_status full(carry_batcher *batcher, carry_status status)
-{
-    batcher->rejected += status == CARRY_E_FULL;
-    return status;
-}
-
-/* Under the lock: an entry for a request of the state, now or after waiting. */
-static carry_status find_room(carry_batcher *batcher, carry_state state, uint32_t flags,
-                              cy_member **member, cy_entry **entry)
-{
-    const carry_batcher_options *options = &batcher->options;
-    for (;;) {
-        /* or those who submit again whenever they are told would keep it open for ever */
-        CY_CHECK(!batcher->closing, CARRY_E_CANCELLED, "the batcher is being closed");
-        CY_TRY(cy_member_find(batcher, state, member)); /* it may be closed meanwhile */
-        bool state_full = (*member)->entries >= options->state_limit;
-        *entry = state_full ? NULL : cy_entry_take(batcher);
-        if (*entry) return CARRY_OK;
-        if (!(flags & CARRY_WAIT_FOR_ROOM) && state_full)
-            return full(batcher,
-                        cy_fail(CARRY_E_FULL,
-                                "state %016llx has %u requests on their way, "
-                                "which is state_limit",
-                                (unsigned long long)state.id, (*member)->entries));
-        if (!(flags & CARRY_WAIT_FOR_ROOM))
-            return full(batcher, cy_fail(CARRY_E_FULL,
-                                         "%u requests are on their way, which is "
-                                         "queue_limit",
-                                         options->queue_limit));
-        batcher->room_waiters++;
-        pthread_cond_wait(&batcher->room, &batcher->lock);
-        batcher->room_waiters--;
-    }
-}
-
-/* Its output structs go into the entry's own array: one for each output of the model. */
-static void fill_entry(carry_batcher *batcher, cy_entry *entry,
-                       const carry_request *request)
-{
-    carry_array *outputs =
-        batcher->arrays + (size_t)(entry - batcher->entries) * batcher->output_count;
-    for (size_t o = 0; o < batcher->output_count; o++) {
-        outputs[o] = (carry_array){.size = sizeof(carry_array)};
-        if (o < request->output_count)
-            read_output(batcher, request, o, &outputs[o]); /* checked before */
-    }
-    entry->request = *request;
-    entry->request.outputs = outputs;
-    entry->submitted_us = cy_batcher_now_us();
-    entry->turn = ++batcher->turns;
-    entry->epoch = batcher->epoch;
-}
-
-static carry_status submit(carry_batcher *batcher, const carry_request *request,
-                           uint32_t flags, carry_ticket *ticket)
-{
-    cy_member *member = NULL;
-    cy_entry *entry;
-    CY_TRY(find_room(batcher, request->state, flags, &member, &entry));
-    fill_entry(batcher, entry, request);
-    batcher->submitted++;
-    batcher->outstanding[entry->epoch]++;
-    if (ticket) *ticket = cy_entry_ticket(batcher, entry);
-    cy_queue_append(member, entry);
-    return CARRY_OK;
-}
 
 carry_status carry_batcher_submit(carry_batcher *batcher, const carry_request *request,
                                   uint32_t flags, carry_ticket *ticket)
@@ -171,10 +101,13 @@ carry_status carry_batcher_submit(carry_batcher *batcher, const carry_request *r
              "carry_batcher_submit: flags is %#x; CARRY_WAIT_FOR_ROOM (%#x) is the only "
              "one known",
              flags, CARRY_WAIT_FOR_ROOM);
+    if (flags & CARRY_WAIT_FOR_ROOM)
+        CY_TRY(
+            cy_inside_refuse(batcher, "carry_batcher_submit with CARRY_WAIT_FOR_ROOM"));
     CY_TRY(cy_sized_read(&known, sizeof known, request, "carry_request"));
     CY_TRY(check_request(batcher, &known));
     pthread_mutex_lock(&batcher->lock);
-    carry_status status = submit(batcher, &known, flags, ticket);
+    carry_status status = cy_room_submit(batcher, &known, flags, ticket);
     pthread_mutex_unlock(&batcher->lock);
     return status;
 }
@@ -185,6 +118,7 @@ carry_status carry_batcher_wait(carry_batcher *batcher, carry_ticket ticket)
 {
     cy_entry *entry;
     CY_CHECK(batcher, CARRY_E_ARGUMENT, "carry_batcher_wait: batcher is NULL");
+    CY_TRY(cy_inside_refuse(batcher, "carry_batcher_wait"));
     pthread_mutex_lock(&batcher->lock);
     carry_status status = cy_entry_find(batcher, ticket, &entry);
     while (status == CARRY_OK && entry) {

@@ -42,7 +42,7 @@ Test(batcher, defaults_are_in_force)
     cr_expect_eq(info.batch_steps, 64);
     cr_expect_eq(info.max_delay_us, 0);
     cr_expect_eq(info.queue_limit, 65536);
-    cr_expect_eq(info.state_limit, 65536);
+    cr_expect_eq(info.state_limit, 0);
     cr_expect_eq(info.states + info.queued + info.in_flight + info.submitted + info.done,
                  0);
     cr_expect_eq(info.wait_us_p50 + info.wait_us_p999 + info.run_us_p50, 0);

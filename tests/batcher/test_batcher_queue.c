@@ -1,4 +1,4 @@
-/* The batcher under load and at its end: full queues, cancelling, draining, closing, fairness, failing calls. Linked
+/* The batcher under load and at its end: company, cancelling, draining, closing, fairness, failing calls. Linked
  * with --wrap=carry_run, so that a test acts in the midst of a call of the batcher, or makes it fail. */
 #define _DEFAULT_SOURCE /* usleep */
 #include "base/status.h"
@@ -31,25 +31,6 @@ carry_status __wrap_carry_run(carry_session *session, const carry_batch *batch)
     return __real_carry_run(session, batch);
 }
 
-/* One state each; made, and sent unless the test does that. */
-static void make_jobs(job *jobs, const twin *t, sequence *s, int count, uint32_t steps)
-{
-    for (int i = 0; i < count; i++)
-        job_make(&jobs[i], t, &s[i], steps, 100 + (uint64_t)i);
-}
-
-static void free_jobs(job *jobs, int count)
-{
-    for (int i = 0; i < count; i++)
-        job_free(&jobs[i]);
-}
-
-static void open_sequences(const twin *t, sequence *s, int count)
-{
-    for (int i = 0; i < count; i++)
-        s[i] = sequence_open(t);
-}
-
 /* ---- company -------------------------------------------------------------------------------- */
 
 Test(batcher_queue, waits_for_company_and_no_longer)
@@ -57,8 +38,8 @@ Test(batcher_queue, waits_for_company_and_no_longer)
     twin t = twin_open(&small, OPTIONS(.batch_rows = 4, .max_delay_us = HOUR_US));
     sequence s[4];
     job jobs[4];
-    open_sequences(&t, s, 4);
-    make_jobs(jobs, &t, s, 4, 2);
+    sequences_open(&t, s, 4);
+    jobs_make(jobs, &t, s, 4, 2);
     for (int i = 0; i < 3; i++)
         job_send(&jobs[i]);
     usleep(20000);
@@ -69,7 +50,7 @@ Test(batcher_queue, waits_for_company_and_no_longer)
         job_check(&jobs[i]);
     cr_expect_eq(batcher_info(&t).calls, 1);
     cr_expect_eq(batcher_info(&t).calls_of_rows[2], 1);
-    free_jobs(jobs, 4);
+    jobs_free(jobs, 4);
     twin_close(&t);
 }
 
@@ -94,143 +75,15 @@ Test(batcher_queue, the_rest_of_a_cut_request_does_not_wait_again)
         &small, OPTIONS(.batch_rows = 3, .batch_steps = 2, .max_delay_us = HOUR_US));
     sequence s[3];
     job jobs[3];
-    open_sequences(&t, s, 3);
-    make_jobs(jobs, &t, s, 2, 2);
+    sequences_open(&t, s, 3);
+    jobs_make(jobs, &t, s, 2, 2);
     job_make(&jobs[2], &t, &s[2], 7, 1);
     for (int i = 0; i < 3; i++)
         job_send(&jobs[i]);
     for (int i = 0; i < 3; i++)
         job_check(&jobs[i]);
     cr_expect_eq(batcher_info(&t).calls, 4);
-    free_jobs(jobs, 3);
-    twin_close(&t);
-}
-
-/* ---- full ----------------------------------------------------------------------------------- */
-
-Test(batcher_queue, a_full_queue_says_so_and_recovers)
-{
-    twin t = twin_open(&small, OPTIONS(.queue_limit = 3));
-    sequence s[4];
-    job jobs[4];
-    gate g;
-    open_sequences(&t, s, 4);
-    make_jobs(jobs, &t, s, 4, 2);
-    for (int round = 1; round <= 3; round++) {
-        gate_shut(&g, t.batcher, 0);
-        for (int i = 0; i < 3; i++)
-            job_send(&jobs[i]);
-        FAILS(CARRY_E_FULL, "3 requests are on their way, which is queue_limit",
-              job_submit(&jobs[3], 0));
-        cr_expect_eq(jobs[3].ticket.id, 0);
-        cr_expect_eq(batcher_info(&t).rejected, (uint64_t)round);
-        gate_open(&g);
-        for (int i = 0; i < 3; i++)
-            job_check(&jobs[i]);
-        job_send(&jobs[3]);
-        job_check(&jobs[3]);
-        for (int i = 0; i < 4; i++)
-            atomic_store(&jobs[i].answers, 0);
-    }
-    cr_expect_eq(batcher_info(&t).done, 12);
-    free_jobs(jobs, 4);
-    twin_close(&t);
-}
-
-Test(batcher_queue, a_state_has_a_limit_of_its_own)
-{
-    twin t = twin_open(&small, OPTIONS(.queue_limit = 5, .state_limit = 2));
-    sequence s[2];
-    job jobs[4];
-    gate g;
-    open_sequences(&t, s, 2);
-    for (int i = 0; i < 4; i++)
-        job_make(&jobs[i], &t, &s[i == 3], 2, (uint64_t)i);
-    gate_shut(&g, t.batcher, 0);
-    job_send(&jobs[0]);
-    job_send(&jobs[1]);
-    FAILS(CARRY_E_FULL, "has 2 requests on their way, which is state_limit",
-          job_submit(&jobs[2], 0));
-    job_send(&jobs[3]);
-    gate_open(&g);
-    job_check(&jobs[0]);
-    job_check(&jobs[1]);
-    job_send(&jobs[2]);
-    job_check(&jobs[2]);
-    job_check(&jobs[3]);
-    cr_expect_eq(batcher_info(&t).rejected, 1);
-    free_jobs(jobs, 4);
-    twin_close(&t);
-}
-
-typedef struct patient {
-    pthread_t thread;
-    job *j;
-    carry_status status;
-} patient;
-
-static void *submit_patiently(void *argument)
-{
-    patient *p = argument;
-    p->status = job_submit(p->j, CARRY_WAIT_FOR_ROOM);
-    return NULL;
-}
-
-static void be_patient(patient *p, job *j)
-{
-    p->j = j;
-    cr_assert_eq(pthread_create(&p->thread, NULL, submit_patiently, p), 0);
-}
-
-Test(batcher_queue, submit_waits_for_room_if_asked_to)
-{
-    twin t = twin_open(&small, OPTIONS(.queue_limit = 2, .state_limit = 1));
-    sequence s[3];
-    job jobs[5];
-    patient waiting[3];
-    gate g;
-    open_sequences(&t, s, 3);
-    make_jobs(jobs, &t, s, 3, 2);
-    job_make(&jobs[3], &t, &s[0], 2, 9);
-    job_make(&jobs[4], &t, &s[1], 2, 9);
-    gate_shut(&g, t.batcher, 0);
-    job_send(&jobs[0]);
-    job_send(&jobs[1]);
-    for (int i = 0; i < 3; i++) /* two for their states' sake, one for the queue's */
-        be_patient(&waiting[i], &jobs[i + 2]);
-    usleep(10000);
-    cr_expect_eq(batcher_info(&t).submitted, 2);
-    gate_open(&g);
-    for (int i = 0; i < 3; i++) {
-        pthread_join(waiting[i].thread, NULL);
-        cr_expect_eq(waiting[i].status, CARRY_OK);
-    }
-    for (int i = 0; i < 5; i++)
-        job_check(&jobs[i]);
-    cr_expect_eq(batcher_info(&t).rejected, 0);
-    free_jobs(jobs, 5);
-    twin_close(&t);
-}
-
-Test(batcher_queue, a_state_closed_meanwhile_ends_the_waiting_for_room)
-{
-    twin t = twin_open(
-        &small, OPTIONS(.batch_rows = 2, .max_delay_us = HOUR_US, .state_limit = 1));
-    sequence s = sequence_open(&t);
-    job jobs[2];
-    patient waiting;
-    for (int i = 0; i < 2; i++)
-        job_make(&jobs[i], &t, &s, 2, (uint64_t)i);
-    job_send(&jobs[0]);
-    be_patient(&waiting, &jobs[1]);
-    usleep(10000);
-    carry_state state = s.state;
-    OK(carry_batcher_state_close(t.batcher, &state));
-    pthread_join(waiting.thread, NULL);
-    cr_expect_eq(waiting.status, CARRY_E_STALE);
-    job_check_failed(&jobs[0], CARRY_E_CANCELLED, "cancelled after 0 of 2 steps");
-    cr_expect_eq(atomic_load(&jobs[1].answers), 0);
-    free_jobs(jobs, 2);
+    jobs_free(jobs, 3);
     twin_close(&t);
 }
 
@@ -243,7 +96,7 @@ Test(batcher_queue, cancels_one_that_waits)
     sequence s[2];
     job jobs[JOBS];
     gate g;
-    open_sequences(&t, s, 2);
+    sequences_open(&t, s, 2);
     for (int i = 0; i < JOBS; i++)
         job_make(&jobs[i], &t, &s[i == 4], 4, (uint64_t)i);
     for (int gone = 0; gone < 4; gone++) { /* first, in the middle, last of its state */
@@ -265,7 +118,7 @@ Test(batcher_queue, cancels_one_that_waits)
     cr_expect_eq(info.cancelled, 4);
     cr_expect_eq(info.failed, 0);
     cr_expect_eq(info.done, 4 * JOBS);
-    free_jobs(jobs, JOBS);
+    jobs_free(jobs, JOBS);
     twin_close(&t);
 }
 
@@ -277,7 +130,7 @@ Test(batcher_queue, cancels_all_of_a_state)
     job jobs[JOBS];
     gate g;
     size_t count = 9;
-    open_sequences(&t, s, 2);
+    sequences_open(&t, s, 2);
     for (int i = 0; i < JOBS; i++)
         job_make(&jobs[i], &t, &s[i % 2], 4, (uint64_t)i);
     gate_shut(&g, t.batcher, 0);
@@ -296,7 +149,7 @@ Test(batcher_queue, cancels_all_of_a_state)
     }
     job_send(&jobs[1]); /* the state itself lives on */
     job_check(&jobs[1]);
-    free_jobs(jobs, JOBS);
+    jobs_free(jobs, JOBS);
     twin_close(&t);
 }
 
@@ -311,8 +164,8 @@ Test(batcher_queue, cancels_many_in_no_order)
         bool gone[STATES_OPEN] = {false};
         gate g;
         uint64_t random = seed;
-        open_sequences(&t, s, STATES_OPEN);
-        make_jobs(jobs, &t, s, STATES_OPEN, 1);
+        sequences_open(&t, s, STATES_OPEN);
+        jobs_make(jobs, &t, s, STATES_OPEN, 1);
         gate_shut(&g, t.batcher, 0);
         for (int i = 0; i < STATES_OPEN; i++)
             job_send(&jobs[i]);
@@ -331,7 +184,7 @@ Test(batcher_queue, cancels_many_in_no_order)
             cr_expect_gt(atomic_load(&jobs[i].turn), last, "job %d came too early", i);
             last = atomic_load(&jobs[i].turn);
         }
-        free_jobs(jobs, STATES_OPEN);
+        jobs_free(jobs, STATES_OPEN);
         twin_close(&t);
     }
 }
@@ -378,7 +231,7 @@ static void cancel_in_flight(carry_status (*act)(void), uint32_t steps)
     job_check(&jobs[1]); /* goes on from the sixth step */
     cr_expect_eq(batcher_info(&t).cancelled, steps > 6);
     hook.act = NULL;
-    free_jobs(jobs, 2);
+    jobs_free(jobs, 2);
     twin_close(&t);
 }
 
@@ -419,7 +272,7 @@ Test(batcher_queue, callbacks_cancel)
     cr_expect_eq(inside.queued, 2, "%llu", (unsigned long long)inside.queued);
     cr_expect_eq(inside.in_flight, 0);
     cr_expect_eq(inside.done, 0, "its own request is not done before it has returned");
-    free_jobs(jobs, 3);
+    jobs_free(jobs, 3);
     twin_close(&t);
 }
 
@@ -454,7 +307,7 @@ Test(batcher_queue, closing_a_state_waits_for_its_call)
     sequence s[2];
     job jobs[3];
     gate g;
-    open_sequences(&t, s, 2);
+    sequences_open(&t, s, 2);
     job_make(&jobs[0], &t, &s[0], 3, 1);
     job_make(&jobs[1], &t, &s[0], 3, 2);
     job_make(&jobs[2], &t, &s[1], 9, 3);
@@ -476,7 +329,7 @@ Test(batcher_queue, closing_a_state_waits_for_its_call)
     cr_expect_eq(atomic_load(&jobs[1].answers), 1);
     job_check(&jobs[2]);
     cr_expect_eq(batcher_info(&t).states, 1);
-    free_jobs(jobs, 3);
+    jobs_free(jobs, 3);
     twin_close(&t);
 }
 
@@ -497,8 +350,8 @@ Test(batcher_queue, drain_returns_though_work_keeps_coming)
     twin t = twin_open(&small, OPTIONS(.batch_rows = 3));
     sequence s[JOBS], endless = sequence_open(&t);
     job jobs[JOBS], wheel;
-    open_sequences(&t, s, JOBS);
-    make_jobs(jobs, &t, s, JOBS, 3);
+    sequences_open(&t, s, JOBS);
+    jobs_make(jobs, &t, s, JOBS, 3);
     job_make(&wheel, &t, &endless, 1, 3);
     wheel.again = go_round;
     job_send(&wheel);
@@ -515,7 +368,7 @@ Test(batcher_queue, drain_returns_though_work_keeps_coming)
     cr_expect_eq(batcher_info(&t).queued, 0);
     for (int i = 0; i < JOBS; i++)
         job_check(&jobs[i]);
-    free_jobs(jobs, JOBS);
+    jobs_free(jobs, JOBS);
     job_free(&wheel);
     twin_close(&t);
 }
@@ -533,7 +386,7 @@ Test(batcher_queue, close_cancels_what_waits)
     twin t = twin_open(&small, OPTIONS(.max_delay_us = HOUR_US));
     sequence s[2];
     job jobs[3];
-    open_sequences(&t, s, 2);
+    sequences_open(&t, s, 2);
     for (int i = 0; i < 3; i++) {
         job_make(&jobs[i], &t, &s[i % 2], 2, (uint64_t)i);
         jobs[i].again = try_again; /* would go on for ever if it were let */
@@ -545,7 +398,7 @@ Test(batcher_queue, close_cancels_what_waits)
         cr_expect_eq(jobs[i].result.status, CARRY_E_CANCELLED);
         cr_expect_eq(status_at_the_end[i], CARRY_E_CANCELLED);
     }
-    free_jobs(jobs, 3);
+    jobs_free(jobs, 3);
     twin_close(&t);
 }
 
@@ -580,7 +433,7 @@ Test(batcher_queue, close_finishes_the_call_in_flight)
         cr_expect_eq(jobs[0].result.steps, batch_steps);
         cr_expect_eq(jobs[1].result.status, CARRY_E_CANCELLED);
         cr_expect_eq(atomic_load(&jobs[1].answers), 1);
-        free_jobs(jobs, 2);
+        jobs_free(jobs, 2);
         twin_close(&t);
     }
 }
@@ -596,8 +449,8 @@ Test(batcher_queue, a_flood_of_one_state_starves_no_other)
     static job flood[FLOOD];
     job jobs[OTHERS];
     gate g;
-    open_sequences(&t, s, OTHERS);
-    make_jobs(jobs, &t, s, OTHERS, 3);
+    sequences_open(&t, s, OTHERS);
+    jobs_make(jobs, &t, s, OTHERS, 3);
     gate_shut(&g, t.batcher, 0);
     for (int i = 0; i < FLOOD; i++) {
         job_make(&flood[i], &t, &greedy, 3, (uint64_t)i);
@@ -614,8 +467,8 @@ Test(batcher_queue, a_flood_of_one_state_starves_no_other)
     for (int i = 0; i < FLOOD; i++)
         job_check(&flood[i]);
     cr_expect_eq(batcher_info(&t).calls, FLOOD);
-    free_jobs(flood, FLOOD);
-    free_jobs(jobs, OTHERS);
+    jobs_free(flood, FLOOD);
+    jobs_free(jobs, OTHERS);
     twin_close(&t);
 }
 
@@ -627,8 +480,8 @@ Test(batcher_queue, long_requests_starve_no_short_one)
     sequence s[LONG + SHORT];
     job jobs[LONG + SHORT];
     gate g;
-    open_sequences(&t, s, LONG + SHORT);
-    make_jobs(jobs, &t, s, LONG, STEPS);
+    sequences_open(&t, s, LONG + SHORT);
+    jobs_make(jobs, &t, s, LONG, STEPS);
     for (int i = LONG; i < LONG + SHORT; i++)
         job_make(&jobs[i], &t, &s[i], 2, (uint64_t)i);
     gate_shut(&g, t.batcher, 0);
@@ -642,7 +495,7 @@ Test(batcher_queue, long_requests_starve_no_short_one)
             cr_expect_eq(in, (uint64_t)i / 2 + 1, "call %llu", (unsigned long long)in);
     }
     cr_expect_eq(batcher_info(&t).calls, LONG * STEPS / 2 / 2 + SHORT / 2);
-    free_jobs(jobs, LONG + SHORT);
+    jobs_free(jobs, LONG + SHORT);
     twin_close(&t);
 }
 
@@ -661,9 +514,9 @@ Test(batcher_queue, a_failed_call_fails_its_requests_and_moves_no_state)
     sequence s[2];
     job jobs[4];
     gate g;
-    open_sequences(&t, s, 2);
-    make_jobs(jobs, &t, s, 2, 9);     /* cut in three: the second call fails */
-    make_jobs(jobs + 2, &t, s, 2, 4); /* queued behind */
+    sequences_open(&t, s, 2);
+    jobs_make(jobs, &t, s, 2, 9);     /* cut in three: the second call fails */
+    jobs_make(jobs + 2, &t, s, 2, 4); /* queued behind */
     hook.act = no_memory_once;
     gate_shut(&g, t.batcher, 0);
     for (int i = 0; i < 4; i++)
@@ -677,7 +530,7 @@ Test(batcher_queue, a_failed_call_fails_its_requests_and_moves_no_state)
         job_check(&jobs[i]);
     cr_expect_eq(batcher_info(&t).failed, 2);
     hook.act = NULL;
-    free_jobs(jobs, 4);
+    jobs_free(jobs, 4);
     twin_close(&t);
 }
 
@@ -698,8 +551,8 @@ Test(batcher_queue, a_dead_session_fails_its_own_requests_and_no_others)
     sequence s[2];
     job jobs[2];
     size_t worker;
-    open_sequences(&t, s, 2);
-    make_jobs(jobs, &t, s, 2, 3);
+    sequences_open(&t, s, 2);
+    jobs_make(jobs, &t, s, 2, 3);
     OK(carry_batcher_state_worker(t.batcher, s[0].state, &worker));
     OK(carry_batcher_visit(t.batcher, worker, find_session, &hook.in));
     hook.act = device_gone;
@@ -714,6 +567,6 @@ Test(batcher_queue, a_dead_session_fails_its_own_requests_and_no_others)
     cr_expect_eq(info.failed, 5);
     cr_expect_eq(info.done, 10);
     hook.act = NULL;
-    free_jobs(jobs, 2);
+    jobs_free(jobs, 2);
     twin_close(&t);
 }

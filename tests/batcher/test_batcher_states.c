@@ -125,13 +125,28 @@ Test(batcher_states, many_states_come_and_go)
 /* ---- visits and sweeps ---------------------------------------------------------------------- */
 
 typedef struct forked {
+    const twin *t;
+    size_t worker;
     carry_state source, copy;
 } forked;
 
 static carry_status fork_inside(void *user, carry_session *session)
 {
     forked *f = user;
-    return carry_state_fork(session, f->source, &f->copy, 1);
+    OK(carry_state_fork(session, f->source, &f->copy, 1));
+    sequence copy = {.state = f->copy};
+    job early;
+    job_make(&early, f->t, &copy, 1, 1);
+    FAILS(CARRY_E_STALE, "one of this batcher's", job_submit(&early, 0));
+    job_free(&early);
+    OK(carry_batcher_state_add(f->t->batcher, f->worker, f->copy));
+    FAILS(CARRY_E_ARGUMENT, "the batcher's already",
+          carry_batcher_state_add(f->t->batcher, f->worker, f->copy));
+    FAILS(CARRY_E_ARGUMENT, "worker 2 of 2",
+          carry_batcher_state_add(f->t->batcher, 2, f->copy));
+    FAILS(CARRY_E_ARGUMENT, "{0}",
+          carry_batcher_state_add(f->t->batcher, f->worker, (carry_state){0}));
+    return CARRY_OK;
 }
 
 static carry_status say_full(void *user, carry_session *session)
@@ -149,19 +164,11 @@ Test(batcher_states, a_visit_forks_a_state)
     job_send(&jobs[0]);
     job_check(&jobs[0]);
     OK(carry_batcher_state_worker(t.batcher, s.state, &worker));
-    forked f = {.source = s.state};
+    forked f = {.t = &t, .worker = worker, .source = s.state};
     OK(carry_batcher_visit(t.batcher, worker, fork_inside, &f));
     OK(carry_state_fork(t.plain.session, s.shadow, &branch.shadow, 1));
     branch.state = f.copy;
     job_make(&jobs[1], &t, &branch, 3, 2);
-    FAILS(CARRY_E_STALE, "one of this batcher's", job_submit(&jobs[1], 0));
-    OK(carry_batcher_state_add(t.batcher, worker, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "the batcher's already",
-          carry_batcher_state_add(t.batcher, worker, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "worker 2 of 2",
-          carry_batcher_state_add(t.batcher, 2, f.copy));
-    FAILS(CARRY_E_ARGUMENT, "the state is {0}",
-          carry_batcher_state_add(t.batcher, 0, (carry_state){0}));
     FAILS(CARRY_E_ARGUMENT, "batcher is NULL", carry_batcher_state_add(NULL, 0, f.copy));
     job_make(&jobs[2], &t, &s, 3, 3);
     job_send(&jobs[1]);

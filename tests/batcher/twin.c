@@ -51,6 +51,12 @@ sequence sequence_open(const twin *t)
     return s;
 }
 
+void sequences_open(const twin *t, sequence *s, int count)
+{
+    for (int i = 0; i < count; i++)
+        s[i] = sequence_open(t);
+}
+
 void sequence_close(const twin *t, sequence *s)
 {
     OK(carry_batcher_state_close(t->batcher, &s->state));
@@ -100,6 +106,18 @@ void job_free(job *j)
     free(j->x);
     for (size_t o = 0; o < MOST_OUTPUTS; o++)
         free(j->y[o]);
+}
+
+void jobs_make(job *jobs, const twin *t, sequence *s, int count, uint32_t steps)
+{
+    for (int i = 0; i < count; i++)
+        job_make(&jobs[i], t, &s[i], steps, 100 + (uint64_t)i);
+}
+
+void jobs_free(job *jobs, int count)
+{
+    for (int i = 0; i < count; i++)
+        job_free(&jobs[i]);
 }
 
 static void answered(void *user, const carry_result *result)

@@ -32,6 +32,7 @@ typedef struct sequence {
 } sequence;
 sequence sequence_open(const twin *t);
 void sequence_close(const twin *t, sequence *s);
+void sequences_open(const twin *t, sequence *s, int count);
 
 /* One request: set what it should be between job_make and job_submit. */
 typedef struct job {
@@ -53,6 +54,10 @@ typedef struct job {
 
 void job_make(job *j, const twin *t, sequence *of, uint32_t steps, uint64_t seed);
 void job_free(job *j);
+
+/* Of one sequence each. */
+void jobs_make(job *jobs, const twin *t, sequence *s, int count, uint32_t steps);
+void jobs_free(job *jobs, int count);
 carry_request job_request(job *j, carry_array *outputs /* [MOST_OUTPUTS] */);
 carry_status job_submit(job *j, uint32_t flags);
 
