@@ -90,8 +90,8 @@ for run in "${runs[@]}"; do
     case $run in
     address) history address "CPU, address and undefined sanitizers, gcc" asan-ubsan 1000000 ;;
     threads) history threads "CPU, thread sanitizer, clang" tsan 100000 --threads 4 ;;
-    emulated) history emulated "emulated CUDA, exact, release, gcc" release 10000 --device cuda ;;
-    both) history both "emulated CUDA, exact, thread sanitizer, clang" tsan 1000 --device cuda --threads 2 ;;
+    emulated) history emulated "emulated CUDA, exact, release, gcc" release 10000 --device cuda --begin 2000 ;;
+    both) history both "emulated CUDA, exact, thread sanitizer, clang" tsan 1000 --device cuda --threads 2 --begin 1000 ;;
     stress) CARRY_STRESS_SECONDS=60 measure stress "CPU, batcher overloaded, release, gcc" release batcher_stress 0 ;;
     esac
 done

@@ -1,8 +1,9 @@
 /* Random histories of a session's states: opened, advanced in any company, forked, reordered, saved, swept ... in thousands,
  * each compared bit for bit with a plain run of its own. A plain program, so that it runs under TSan too.
  *
- *     history [--operations N] [--seed S] [--device D] [--threads N] [--states N] [--seconds T]
+ *     history [--operations N] [--seed S] [--device D] [--threads N] [--states N] [--begin N] [--seconds T]
  *
+ * Each history begins with `begin` states of random values, and never has more than `states`.
  * Every thread has a session of its own on one shared model, and hands states to the others as bytes. Ends after N
  * operations (over all threads) or T seconds, whichever comes first. A failure names the seed and the operation. */
 #define _POSIX_C_SOURCE 200809L
@@ -27,7 +28,7 @@ static const model_spec specs[] = {
 enum { SPECS = sizeof specs / sizeof *specs, MOST_THREADS = 16 };
 
 typedef struct options {
-    unsigned long long operations, seed, threads, states;
+    unsigned long long operations, seed, threads, states, begin;
     double seconds;
     const char *device;
 } options;
@@ -54,6 +55,7 @@ static void *run_history(void *argument)
     double until = now() + own->given->seconds;
     world *w = world_open(own->common, own->given->device, (uint32_t)own->given->states,
                           own->seed);
+    world_begin(w, own->given->begin);
     while (w->operation < own->operations && (w->operation % 16 || now() < until))
         operate(w);
     world_check_all(w);
@@ -124,6 +126,7 @@ static options read_options(int count, char **words)
         else if (!strcmp(name, "--seed")) o.seed = strtoull(value, NULL, 10);
         else if (!strcmp(name, "--threads")) o.threads = strtoull(value, NULL, 10);
         else if (!strcmp(name, "--states")) o.states = strtoull(value, NULL, 10);
+        else if (!strcmp(name, "--begin")) o.begin = strtoull(value, NULL, 10);
         else if (!strcmp(name, "--seconds")) o.seconds = strtod(value, NULL);
         else if (!strcmp(name, "--device")) o.device = value;
         else {
@@ -131,7 +134,8 @@ static options read_options(int count, char **words)
             exit(2);
         }
     }
-    if (o.threads < 1 || o.threads > MOST_THREADS || o.states < 1) exit(2);
+    if (o.threads < 1 || o.threads > MOST_THREADS || o.states < 1 || o.begin > o.states)
+        exit(2);
     return o;
 }
 

@@ -116,6 +116,20 @@ void world_use(world *w, sequence *s)
     s->used_run = w->runs;
 }
 
+void world_begin(world *w, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        carry_state state;
+        MUST(w, carry_state_open(w->session, &state));
+        sequence *s = world_add(w, state, NULL);
+        for (size_t k = 0; k < w->state_floats; k++)
+            s->values[k] = number(w);
+        for (size_t k = 0; k < w->tensors; k++)
+            MUST(w, carry_state_write(w->session, state, k, s->values + w->offset[k],
+                                      w->width[k]));
+    }
+}
+
 void plain_run(world *w, float *values, const void *x, size_t steps, float *y)
 {
     if (values)

@@ -79,6 +79,9 @@ void world_remove(world *w,
                   sequence *s);        /* the state is closed: its handle is stale now */
 void world_use(world *w, sequence *s); /* it was used just now */
 
+/* Opens `count` states of random values, as the history's beginning. */
+void world_begin(world *w, size_t count);
+
 /* Moves `values` (NULL: from zeros, not kept) on by `steps` steps of x, one at a time; y: [steps][out]. */
 void plain_run(world *w, float *values, const void *x, size_t steps, float *y);
 
