@@ -214,7 +214,7 @@ void carry_batcher_close(carry_batcher **batcher)
         cy_free(old->workers[i].heap);
     }
     close_locks(old);
-    cy_members_close(old);
+    cy_members_free(&old->members);
     cy_free(old->workers);
     cy_free(old->arrays);
     cy_free(old->entries);

@@ -1,13 +1,20 @@
 /* What the files of the batcher share.
  *
- *   batcher.c   open, close, drain, statistics
- *   queue.c     requests on their way: entries, the queue of each state, the heap of states with work
- *   members.c   the batcher's states, found by their handles; open, close, add, sweep, visit
- *   room.c      who gets a place in the queue
- *   submit.c    submit, wait, cancel
- *   inside.c    what may not be called from within a function that the batcher calls
- *   worker.c    the threads: which requests a call takes, and what becomes of them
- *   packing.c   their inputs into one packed array, the outputs back
+ *   batcher.c       open, close, drain, statistics
+ *   submit.c        submit, wait, cancel
+ *   worker.c        the threads: which requests a call takes, and what becomes of them
+ *   packing.c       their inputs into one packed array, the outputs back
+ *   members.c       the batcher's states: open, close, add
+ *   visit.c         visit and sweep
+ *   finish.c        the end of a request: who is told, and who may go on
+ *   room.c          who gets a place in the queue
+ *   queue.c         requests on their way: entries, the queue of each state, the heap of states with work
+ *   member_table.c  the states by their handles
+ *   turns.c         whose a worker's session is
+ *   inside.c        what may not be called from within a function that the batcher calls
+ *   histogram.c     times, and their quantiles
+ *
+ * Each calls only those below it.
  *
  * The batcher stands on carry.h alone: to the sessions it is a caller like any other.
  *
@@ -136,7 +143,7 @@ struct carry_batcher {
     cy_histogram wait_us, run_us;
 };
 
-uint64_t cy_batcher_now_us(void);
+uint64_t cy_batcher_now_us(void); /* clock.c */
 
 /* ---- queue.c: all under the lock ------------------------------------------------------------ */
 
@@ -163,6 +170,31 @@ carry_status cy_request_output(const carry_request *request, size_t index,
 /* Puts a state with work and no call in flight where its head's turn belongs; the room is made by the state's opening. */
 void cy_ready_put(cy_member *member);
 cy_member *cy_ready_take(cy_worker *worker);
+
+/* ---- member_table.c: under the lock ---------------------------------------------------------- */
+
+/* NULL: not one of the batcher's. */
+cy_member *cy_member_get(const cy_member_table *table, carry_state state);
+
+/* For one more. Errors: CARRY_E_MEMORY. */
+carry_status cy_member_make_room(cy_member_table *table);
+void cy_member_put(cy_member_table *table, cy_member *member);
+void cy_member_remove(cy_member_table *table, const cy_member *member);
+void cy_members_free(cy_member_table *table);
+
+/* Not one that is being closed. Errors: CARRY_E_ARGUMENT ({0}), CARRY_E_STALE. */
+carry_status cy_member_find(const carry_batcher *batcher, carry_state state,
+                            cy_member **member);
+
+/* ---- turns.c --------------------------------------------------------------------------------- */
+
+/* For a visitor: the session is the caller's until it leaves. */
+void cy_worker_enter(cy_worker *worker);
+void cy_worker_leave(cy_worker *worker);
+
+/* For the worker itself, under the lock. */
+void cy_worker_take_turn(cy_worker *worker);
+void cy_worker_end_turn(cy_worker *worker);
 
 /* ---- room.c: under the lock ------------------------------------------------------------------ */
 
@@ -191,18 +223,23 @@ void cy_inside_leave(const cy_inside *inside);
 carry_status cy_inside_refuse(const carry_batcher *batcher, const char *function);
 bool cy_inside_visit(const cy_worker *worker);
 
-/* ---- not under the lock --------------------------------------------------------------------- */
+/* ---- finish.c: not under the lock ------------------------------------------------------------ */
 
 /* Tells everyone, then gives the entries (linked by `after`) back. `sentence` is for those that failed; NULL: their
  * code's general text. */
 void cy_entries_finish(carry_batcher *batcher, cy_entry *list, const char *sentence);
 
-/* The session is the caller's until it leaves. */
-void cy_worker_enter(cy_worker *worker);
-void cy_worker_leave(cy_worker *worker);
+/* ---- members.c ------------------------------------------------------------------------------- */
+
+/* Under the lock: no longer the batcher's, and freed. */
+void cy_member_dismiss(cy_member *member);
+
+/* ---- worker.c -------------------------------------------------------------------------------- */
 
 carry_status cy_worker_start(cy_worker *worker);
 void cy_worker_join(cy_worker *worker);
+
+/* ---- packing.c: not under the lock ----------------------------------------------------------- */
 
 /* The arrays of a worker's calls. */
 carry_status cy_worker_arrays_open(cy_worker *worker);
@@ -211,12 +248,5 @@ void cy_worker_arrays_close(cy_worker *worker);
 /* Runs the `count` rows in worker->rows: copies in, carry_run, copies out. Leaves worker->status, row_status and
  * sentence. */
 void cy_worker_call(cy_worker *worker, uint32_t count);
-
-/* ---- members.c ------------------------------------------------------------------------------ */
-
-/* Under the lock. Errors: CARRY_E_ARGUMENT ({0}), CARRY_E_STALE. */
-carry_status cy_member_find(const carry_batcher *batcher, carry_state state,
-                            cy_member **member);
-void cy_members_close(carry_batcher *batcher);
 
 #endif

@@ -1,57 +1,10 @@
-/* A worker: takes the requests of a call, runs it, settles what became of them. Its session is shared with visitors
- * (states being opened and closed, carry_batcher_visit), who come between two calls. */
+/* A worker: takes the requests of a call, runs it, settles what became of them. */
 #define _GNU_SOURCE /* pthread_setname_np, pthread_sigmask */
 #include "batcher/batcher.h"
 
 #include <signal.h>
 #include <string.h>
 #include <time.h>
-
-uint64_t cy_batcher_now_us(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
-}
-
-/* ---- the session's turns -------------------------------------------------------------------- */
-
-void cy_worker_enter(cy_worker *worker)
-{
-    pthread_mutex_t *lock = &worker->batcher->lock;
-    pthread_mutex_lock(lock);
-    worker->visitors++;
-    while (worker->session_taken)
-        pthread_cond_wait(&worker->session_free, lock);
-    worker->visitors--;
-    worker->session_taken = true;
-    pthread_mutex_unlock(lock);
-}
-
-void cy_worker_leave(cy_worker *worker)
-{
-    pthread_mutex_lock(&worker->batcher->lock);
-    worker->session_taken = false;
-    worker->visits++;
-    pthread_cond_broadcast(&worker->session_free);
-    pthread_mutex_unlock(&worker->batcher->lock);
-}
-
-/* Under the lock. Whoever waited for the session before this call goes first; whoever comes later does not, so neither
- * side can keep the other out. */
-static void take_session(cy_worker *worker)
-{
-    uint64_t until = worker->visits + worker->visitors + worker->session_taken;
-    while (worker->session_taken || (worker->visits < until && worker->visitors > 0))
-        pthread_cond_wait(&worker->session_free, &worker->batcher->lock);
-    worker->session_taken = true;
-}
-
-static void release_session(cy_worker *worker)
-{
-    worker->session_taken = false;
-    if (worker->visitors) pthread_cond_broadcast(&worker->session_free);
-}
 
 /* ---- a call, under the lock ----------------------------------------------------------------- */
 
@@ -146,7 +99,7 @@ static void *work(void *argument)
     carry_batcher *batcher = worker->batcher;
     pthread_mutex_lock(&batcher->lock);
     while (wait_for_work(worker)) {
-        take_session(worker);
+        cy_worker_take_turn(worker);
         uint32_t count = take_rows(worker); /* 0: all cancelled while it waited */
         cy_entry *list = NULL;
         if (count > 0) {
@@ -155,7 +108,7 @@ static void *work(void *argument)
             pthread_mutex_lock(&batcher->lock);
             list = settle(worker, count);
         }
-        release_session(worker);
+        cy_worker_end_turn(worker);
         pthread_mutex_unlock(&batcher->lock);
         cy_entries_finish(batcher, list,
                           worker->status != CARRY_OK ? worker->sentence : NULL);
