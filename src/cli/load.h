@@ -1,7 +1,9 @@
 /* carry bench --states: many sequences at once, under load. What its files share.
  *
  *   load_arrivals.c   when which sequence gets how many steps: a Poisson process, or a recorded file
- *   load_server.c     what every way of serving needs: model, inputs, outputs, states, the record of a trial
+ *   load_model.c      what every way of serving needs: the model, its sessions' options, inputs
+ *   load_trial.c      the record of a trial: what the ways say of it while it runs, and what it comes to
+ *   load_server.c     one way of serving: opened once, run for every trial
  *   load_direct.c     one call per arrival, and fixed windows: one thread that waits, calls, waits
  *   load_batcher.c    the same arrivals through carry_batcher
  *   load_search.c     which rates are tried, how often, and what is said of them
@@ -138,6 +140,9 @@ int cy_server_run(cy_server *server, const cy_arrivals *arrivals, double limit_s
 void cy_server_answer(cy_server *server, size_t index, double now_s);
 void cy_sleep_until(double clock_s);
 int cy_server_ends(cy_server *server, double now_s);
+
+/* When the trial is over: what it came to. */
+int cy_server_conclude(cy_server *server, double now_s, cy_trial *trial);
 
 int cy_direct_open(cy_server *server);
 int cy_direct_serve(cy_server *server);
