@@ -11,6 +11,7 @@
 #   sanitizer    compute-sanitizer: memcheck, racecheck, synccheck
 #   probe        what barriers, exchanges, launches and memory cost, beside what was expected
 #   bench        the scoreboard, beside torch and cuDNN where they are installed (CARRY_BENCH_SECONDS=480 in all)
+#   states       many sequences under load: carry bench --states on the GPU
 #
 # Without a PART: all of them. Each but prepare ends within CARRY_PART_SECONDS (570): a program that hangs is stopped, and
 # is a failure. Logs, JSON with the machine's header and a summary lie
@@ -25,7 +26,7 @@ cd "$(dirname "$0")/.." || exit
 parts=() architectures='' bundle=build/gpu-bundle prepared='' dry='' command="scripts/gpu-check.sh $*"
 while [ $# -gt 0 ]; do
     case $1 in
-    prepare | conformance | kernels | suite | sanitizer | probe | bench) parts+=("$1") ;;
+    prepare | conformance | kernels | suite | sanitizer | probe | bench | states) parts+=("$1") ;;
     --arch) architectures=${2:?--arch needs a list} && shift ;;
     --prepared) prepared=${2:?--prepared needs a folder} && shift ;;
     --dry-run) dry=${2:?--dry-run needs a build folder} && shift ;;
@@ -39,7 +40,7 @@ done
 out=${OUT:-build/gpu-check}
 mkdir -p "$out"
 failed=0
-[ ${#parts[@]} -gt 0 ] || parts=(conformance kernels suite sanitizer probe bench)
+[ ${#parts[@]} -gt 0 ] || parts=(conformance kernels suite sanitizer probe bench states)
 
 readonly NOT_RUN=77 # a part's exit status
 # The part could not be tried, and why: the last line that a part says counts.
@@ -73,13 +74,13 @@ part_prepare() {
     cmake -S . -B $build -G Ninja -DCMAKE_BUILD_TYPE=Release -DCARRY_CUDA=ON -DCARRY_CUDA_ARCHITECTURES="$list" \
         -DCARRY_GPU_ARCHITECTURES="$list" >"$out/prepare-cmake.log" 2>&1 ||
         { tail -n 20 "$out/prepare-cmake.log"; fails "cmake, see prepare-cmake.log"; return; }
-    cmake --build $build --target dialect_dump gpu_programs gpu_suites bench_gpu >"$out/prepare-build.log" 2>&1 ||
+    cmake --build $build --target dialect_dump gpu_programs gpu_suites bench_gpu bench_states carry_cli >"$out/prepare-build.log" 2>&1 ||
         { tail -n 30 "$out/prepare-build.log"; fails "the build, see prepare-build.log"; return; }
     rm -rf "$bundle"
     mkdir -p "$bundle/bin" "$bundle/lib"
     $build/bin/dialect_dump --write "$bundle/dialect.dump" || { fails "the emulator's dump"; return; }
     find $build/gpu -maxdepth 1 -type f -exec cp {} "$bundle/bin/" \;
-    cp $build/bin/bench_gpu "$bundle/bin/"
+    cp $build/bin/bench_gpu $build/bin/bench_states $build/carry "$bundle/bin/"
     while read -r program; do cp "$program" "$bundle/bin/"; done <$build/gpu_suites.txt
     tr ';' '\n' <<<"$(sed 's|.*/||' $build/gpu_suites.txt)" >"$bundle/suites"
     strip "$bundle"/bin/* 2>/dev/null
@@ -213,6 +214,18 @@ part_bench() {
         head -n 40 "$out/bench.md"
     fi
     return $bad
+}
+
+part_states() {
+    local programs="$bundle/bin" carry="$bundle/bin/carry"
+    local -a which=(--device cuda --seconds 0.5 --states 1 --states 64 --states 4096 --states 65536)
+    if [ -n "$dry" ]; then
+        programs="$dry/bin" carry="$dry/carry"
+        which=(--device cpu --seconds 0.05 --deadline-ms 1000 --units 16 --states 4)
+    fi
+    limited 560 bench_states "$programs/bench_states" --carry "$carry" --out "$out/states" \
+        --note "$(asked name), driver $(asked driver_version), commit $(commit)" "${which[@]}" || return
+    ! command -v python3 >/dev/null || python3 bench/states_report.py "$out/states.json"
 }
 
 # ---- all of it -----------------------------------------------------------------------------------------------

@@ -4,9 +4,9 @@
 quoted() { printf '"%s"' "$(tr -d '\n' <<<"$1" | sed 's/[\\"]/\\&/g')"; }
 asked() { nvidia-smi --query-gpu="$1" --format=csv,noheader 2>/dev/null | head -n 1; }
 
+commit() { git rev-parse --short HEAD 2>/dev/null || cat "$bundle/commit" 2>/dev/null; }
+
 machine_json() {
-    local commit
-    commit=$(git rev-parse --short HEAD 2>/dev/null || cat "$bundle/commit" 2>/dev/null)
     printf '{"kind":"machine","gpu":%s,"driver":%s,"compute_capability":%s,"memory":%s,' "$(quoted "$(asked name)")" \
         "$(quoted "$(asked driver_version)")" "$(quoted "$(asked compute_cap)")" "$(quoted "$(asked memory.total)")"
     printf '"sm_clock":%s,"sm_clock_most":%s,"memory_clock":%s,"power_limit":%s,' "$(quoted "$(asked clocks.sm)")" \
@@ -14,7 +14,7 @@ machine_json() {
     printf '"toolkit":%s,"cpu":%s,"system":%s,"date":%s,"commit":%s,"command":%s,"dry_run":%s}\n' \
         "$(quoted "$(cat "$bundle/toolkit" 2>/dev/null)")" \
         "$(quoted "$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo 2>/dev/null | head -n 1)")" \
-        "$(quoted "$(uname -sr)")" "$(quoted "$(date -u +%Y-%m-%dT%H:%M:%SZ)")" "$(quoted "$commit")" \
+        "$(quoted "$(uname -sr)")" "$(quoted "$(date -u +%Y-%m-%dT%H:%M:%SZ)")" "$(quoted "$(commit)")" \
         "$(quoted "$command")" "$([ -n "$dry" ] && echo true || echo false)"
 }
 

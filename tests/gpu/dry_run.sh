@@ -10,13 +10,14 @@ fail() { echo "FAILED: $*" && failures=$((failures + 1)); }
 rm -rf "$OUT"
 
 scripts/gpu-check.sh --dry-run "$build" >"$build/dry_run.log" 2>&1 || { cat "$build/dry_run.log"; fail "the dry run"; }
-for part in conformance kernels suite probe bench; do
+for part in conformance kernels suite probe bench states; do
     grep -q "^$part  *[0-9]* s  ok " "$OUT/summary.txt" || fail "$part is not ok in the summary"
 done
 grep -q '^sanitizer .*NOT RUN' "$OUT/summary.txt" || fail "the sanitizer is not 'not run'"
 grep -q '"dry_run":true' "$OUT/machine.json" || fail "machine.json"
 grep -q '"kind":"result"' "$OUT/bench-carry.json" || fail "no result of the bench"
 grep -q '^| *128 ' "$OUT/bench.md" || fail "no table"
+grep -q '^| *4 *| *batcher ' "$OUT/states.log" || fail "no table of many states"
 
 # A broken program is noticed: its part fails, the others go on, and so does the script.
 broken=$build/gpu-check-broken
