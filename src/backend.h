@@ -106,6 +106,12 @@ typedef struct cy_backend {
     carry_status (*memory_clear)(void *session, float *memory, size_t count);
     carry_status (*memory_copy)(void *session, float *to, const float *from,
                                 size_t count);
+    /* Whole versions, as many as wanted at once, between wherever they lie and the host, [count][state_floats]:
+     * from[i] NULL reads as zeros; all of to[] differ. On failure what they point at is undefined. */
+    carry_status (*memory_gather)(void *session, float *host, const float *const *from,
+                                  size_t count);
+    carry_status (*memory_scatter)(void *session, float *const *to, const float *host,
+                                   size_t count);
 
     /* Advances the rows. On failure what `write` points at is undefined, `read` is untouched, and nothing of
      * the run is still going on. An asynchronous run may fail later: session_wait. */

@@ -484,9 +484,12 @@ CARRY_API carry_status carry_states_restore(carry_session *session,
  * keys are given; each function reads what the other wrote.
  *
  * save: replaces `path` at once or not at all: whenever the process dies, the old file or the new one is there,
- * whole. Written beside it as PATH.tmp-XXXXXX, synchronised, renamed; the file keeps its mode, and a symbolic link
- * stays one. A process that was killed may leave a PATH.tmp-XXXXXX behind, which nobody reads: remove it when no save
- * is going on.
+ * whole. Written beside it as PATH.tmp-XXXXXX, synchronised, renamed; the file keeps its mode. A symbolic link stays
+ * one: the file that it names is replaced, or made where there is none yet. A process that was killed may leave a
+ * PATH.tmp-XXXXXX behind, which nobody reads: remove it when no save is going on.
+ * After E_FILE the old file is there, whole, with one exception, whose sentence says "was replaced, but a crash of the
+ * machine may undo it": the new file is in place, whole, and only its folder could not be synchronised. Who must know
+ * that the new one stays saves again; both are files that load.
  *   states  [count] to save, up to 2^24 - 1, each as often as wanted; NULL: all open states of the session, in the
  *           order of their opening (count: 0)
  *   keys    [count], numbers of the caller's by which it will know the states again; NULL: none

@@ -8,6 +8,7 @@
  *     cy_cuda_lstm_step     a whole LSTM step of few rows, products included; _mma: on tensor cores
  *     cy_cuda_dense_output  bias and activation of a product
  *     cy_cuda_scatter       values of a chunk, or after the last one, to the caller's rows
+ *     cy_cuda_states        whole states from the pool's memory side by side, and back, between calls
  *
  * All pointers are device memory unless a comment says otherwise; the structs themselves are copied at
  * the call. A launcher only enqueues; it returns cudaErrorInvalidValue for sizes that it cannot index
@@ -252,6 +253,21 @@ typedef struct cy_cuda_scatter {
 
 cudaError_t cy_cuda_scatter_launch(const cy_cuda_scatter *scatter,
                                    cudaStream_t cuda_stream);
+
+/* ---- states ---------------------------------------------------------------------------------- */
+
+/* gather: packed(i) = *states[i], zeros where states[i] is NULL. scatter: *states[i] = packed(i), nothing where it is NULL;
+ * no state is named twice. Bits are moved, not numbers. */
+typedef struct cy_cuda_states {
+    float *const *states;  /* [count], each [width], aligned to 16 bytes */
+    float *packed;         /* [count][width], likewise */
+    unsigned count, width; /* width a multiple of 4 */
+} cy_cuda_states;
+
+cudaError_t cy_cuda_states_gather_launch(const cy_cuda_states *states,
+                                         cudaStream_t cuda_stream);
+cudaError_t cy_cuda_states_scatter_launch(const cy_cuda_states *states,
+                                          cudaStream_t cuda_stream);
 
 #ifdef __cplusplus
 }

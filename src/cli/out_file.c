@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 /* Temporary files that a signal handler must remove. An output has at most one; a model has few
  * outputs, and beyond this many the file is refused rather than left behind. */
 #define SIGNAL_SLOTS 512
+#define MOST_LINKS   40 /* one behind the other: as many as the kernel follows */
 static const char *volatile signal_paths[SIGNAL_SLOTS];
 static const char *volatile signal_folder; /* made by us: goes when nothing stays in it */
 
@@ -124,6 +126,35 @@ static int open_beside(cy_out_file *file)
     return CY_EXIT_OK;
 }
 
+/* Where open(2) would make the file: behind the symbolic links, which stay, and of which the last may name what is not
+ * there yet. (src/run/replace_file.c does the same for the library, which the command sees through carry.h alone.) */
+static int follow_links(cy_out_file *file)
+{
+    char next[PATH_MAX];
+    file->target = realpath(file->path, NULL);
+    if (file->target != NULL) return CY_EXIT_OK;
+    if (errno != ENOENT) return fail_errno(file->path, "could not be created");
+    file->target = strdup(file->path);
+    for (int links = 0; file->target != NULL; links++) {
+        ssize_t length = readlink(file->target, next, sizeof next - 1);
+        if (length < 0) return CY_EXIT_OK; /* no link: creating says what is wrong */
+        errno = ELOOP;
+        if (links == MOST_LINKS) return fail_errno(file->path, "could not be created");
+        next[length] = 0;
+        const char *slash = strrchr(file->target, '/');
+        size_t folder =
+            next[0] == '/' || slash == NULL ? 0 : (size_t)(slash + 1 - file->target);
+        char *followed = malloc(folder + (size_t)length + 1);
+        if (followed != NULL) {
+            memcpy(followed, file->target, folder);
+            strcpy(followed + folder, next);
+        }
+        free(file->target);
+        file->target = followed;
+    }
+    return cy_report(CY_EXIT_FAILED, "%s: out of memory", file->path);
+}
+
 int cy_out_open(cy_out_file *file, const char *path)
 {
     struct stat info;
@@ -144,12 +175,8 @@ int cy_out_open(cy_out_file *file, const char *path)
         file->fd = open(path, O_WRONLY | O_CLOEXEC);
         if (file->fd < 0) code = fail_errno(path, "could not be opened");
     } else {
-        /* Through a symbolic link the file behind it is replaced, and the link stays. */
-        file->target = realpath(path, NULL);
-        if (file->target == NULL) file->target = strdup(path);
-        if (file->target == NULL)
-            code = cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
-        else code = open_beside(file);
+        code = follow_links(file);
+        if (code == CY_EXIT_OK) code = open_beside(file);
     }
     if (code != CY_EXIT_OK) cy_out_discard(file);
     return code;

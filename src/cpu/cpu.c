@@ -231,6 +231,27 @@ static carry_status cpu_memory_copy(void *session, float *to, const float *from,
     return CARRY_OK;
 }
 
+static carry_status cpu_memory_gather(void *opaque, float *host, const float *const *from,
+                                      size_t count)
+{
+    const cpu_session *session = opaque;
+    size_t floats = session->model->graph->state_floats;
+    for (size_t i = 0; i < count; i++, host += floats)
+        if (from[i]) memcpy(host, from[i], floats * sizeof *host);
+        else memset(host, 0, floats * sizeof *host);
+    return CARRY_OK;
+}
+
+static carry_status cpu_memory_scatter(void *opaque, float *const *to, const float *host,
+                                       size_t count)
+{
+    const cpu_session *session = opaque;
+    size_t floats = session->model->graph->state_floats;
+    for (size_t i = 0; i < count; i++, host += floats)
+        memcpy(to[i], host, floats * sizeof *host);
+    return CARRY_OK;
+}
+
 static void run_panels(void *argument, uint32_t id)
 {
     const call *c = argument;
@@ -369,5 +390,7 @@ const cy_backend cy_backend_cpu = {
     .memory_write = cpu_memory_copy,
     .memory_clear = cpu_memory_clear,
     .memory_copy = cpu_memory_copy,
+    .memory_gather = cpu_memory_gather,
+    .memory_scatter = cpu_memory_scatter,
     .run = cpu_run,
 };

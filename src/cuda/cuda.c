@@ -1,6 +1,7 @@
 /* CUDA as a backend: the table, and what touches the memory of states. */
 #include "cuda/cuda.h"
 
+#include "base/mem.h"
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_session.h"
 
@@ -197,6 +198,83 @@ static carry_status memory_copy(void *opaque, float *to, const float *from, size
     return cy_cuda_session_leave(s, &scope, status);
 }
 
+/* Many states at once: their addresses go into the scratch, and the states lie side by side behind them, so that as many
+ * as fit are one kernel and one copy between host and device. */
+static size_t states_at_once(const cy_cuda_session *s)
+{
+    size_t bytes = s->model->graph->state_floats * sizeof(float);
+    return (s->scratch_bytes - CY_ALIGN) / (bytes + sizeof(float *));
+}
+
+static carry_status enter_addresses(const cy_cuda_session *s, const void *addresses,
+                                    size_t count, cy_cuda_states *states)
+{
+    size_t bytes = count * sizeof(float *);
+    *states =
+        (cy_cuda_states){.states = (float *const *)(void *)s->scratch,
+                         .packed = (float *)(void *)(s->scratch + cy_round_up(bytes)),
+                         .count = (unsigned)count,
+                         .width = (unsigned)s->model->graph->state_floats};
+    CY_CUDA_TRY(cudaMemcpyAsync(s->scratch, addresses, bytes, cudaMemcpyHostToDevice,
+                                s->cuda_stream),
+                "copying the addresses of states");
+    return CARRY_OK;
+}
+
+static carry_status gather(cy_cuda_session *s, float *host, const float *const *from,
+                           size_t count)
+{
+    cy_cuda_states states;
+    for (size_t room = states_at_once(s), some; count > 0; count -= some) {
+        some = count < room ? count : room;
+        CY_TRY(enter_addresses(s, from, some, &states));
+        CY_CUDA_TRY(cy_cuda_states_gather_launch(&states, s->cuda_stream),
+                    "gathering states");
+        CY_CUDA_TRY(cudaMemcpyAsync(host, states.packed,
+                                    some * states.width * sizeof *host,
+                                    cudaMemcpyDeviceToHost, s->cuda_stream),
+                    "copying states");
+        from += some;
+        host += some * states.width;
+    }
+    return cy_cuda_session_sync(s, "waiting for the copy of states");
+}
+
+static carry_status scatter(cy_cuda_session *s, float *const *to, const float *host,
+                            size_t count)
+{
+    cy_cuda_states states;
+    for (size_t room = states_at_once(s), some; count > 0; count -= some) {
+        some = count < room ? count : room;
+        CY_TRY(enter_addresses(s, to, some, &states));
+        CY_CUDA_TRY(cudaMemcpyAsync(states.packed, host,
+                                    some * states.width * sizeof *host,
+                                    cudaMemcpyHostToDevice, s->cuda_stream),
+                    "copying states");
+        CY_CUDA_TRY(cy_cuda_states_scatter_launch(&states, s->cuda_stream),
+                    "scattering states");
+        to += some;
+        host += some * states.width;
+    }
+    return cy_cuda_session_sync(s, "waiting for the copy of states");
+}
+
+static carry_status memory_gather(void *session, float *host, const float *const *from,
+                                  size_t count)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(session, &scope, gather(session, host, from, count));
+}
+
+static carry_status memory_scatter(void *session, float *const *to, const float *host,
+                                   size_t count)
+{
+    cy_cuda_scope scope;
+    CY_TRY(cy_cuda_session_enter(session, &scope));
+    return cy_cuda_session_leave(session, &scope, scatter(session, to, host, count));
+}
+
 static carry_status run(void *session, const cy_run *run)
 {
     cy_cuda_scope scope;
@@ -226,5 +304,7 @@ const cy_backend cy_backend_cuda = {
     .memory_write = memory_write,
     .memory_clear = memory_clear,
     .memory_copy = memory_copy,
+    .memory_gather = memory_gather,
+    .memory_scatter = memory_scatter,
     .run = run,
 };

@@ -1,7 +1,8 @@
 /* First use, while a session is opened. CUDA loads a kernel when it is first launched, and cuBLAS one of its own when it
  * first gets a product of a kind: that allocates, and may wait for the whole device. So whatever a call could need is
  * used here: chunks of rows that are all absent, once in each way that an LSTM layer can be computed, and the products
- * for numbers of rows that different kernels do. No row reads or writes a state or an array; the workspace is scratch. */
+ * for numbers of rows that different kernels do; and what moves states to a file and back. No row reads or writes a state or an array; the workspace is scratch. */
+#include "base/mem.h"
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_session.h"
 
@@ -92,9 +93,27 @@ static carry_status run_products(const cy_cuda_session *s)
     return CARRY_OK;
 }
 
+/* A state without memory. */
+static carry_status move_no_state(const cy_cuda_session *s)
+{
+    const cy_cuda_states states = {.states = (float *const *)(void *)s->scratch,
+                                   .packed = (float *)(void *)(s->scratch + CY_ALIGN),
+                                   .count = 1,
+                                   .width = (unsigned)s->model->graph->state_floats};
+    if (states.width == 0) return CARRY_OK;
+    CY_CUDA_TRY(cudaMemsetAsync(s->scratch, 0, sizeof(float *), s->cuda_stream),
+                "clearing the address of a state");
+    CY_CUDA_TRY(cy_cuda_states_gather_launch(&states, s->cuda_stream),
+                "gathering states");
+    CY_CUDA_TRY(cy_cuda_states_scatter_launch(&states, s->cuda_stream),
+                "scattering states");
+    return CARRY_OK;
+}
+
 carry_status cy_cuda_session_load(cy_cuda_session *s)
 {
     CY_TRY(absent_rows(s));
     CY_TRY(run_ways(s));
+    CY_TRY(move_no_state(s));
     return run_products(s);
 }

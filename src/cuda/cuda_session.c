@@ -40,7 +40,8 @@ static void lay_out_values(cy_cuda_session *s, cy_carver *device)
 {
     const cy_cuda_model *model = s->model;
     size_t rows = s->limits.max_rows, size = cy_cuda_type_bytes(model->type);
-    size_t widest_operand = 0, most_gates = 0;
+    size_t widest_operand = 0, most_gates = 0, before = device->bytes;
+    s->scratch = cy_carve(device, 0, 0);
     for (unsigned i = 0; i < model->layer_count; i++) {
         const cy_cuda_layer *layer = &model->layers[i];
         const cy_node *node = layer->node;
@@ -66,6 +67,7 @@ static void lay_out_values(cy_cuda_session *s, cy_carver *device)
     s->operand = cy_carve(device, s->row_steps > rows ? s->row_steps : rows,
                           widest_operand * size);
     s->z = cy_carve(device, s->row_steps, most_gates * sizeof(float));
+    s->scratch_bytes = device->bytes - before;
 }
 
 static void lay_out(cy_cuda_session *s, cy_carver *device, cy_carver *pinned)

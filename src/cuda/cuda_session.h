@@ -95,9 +95,13 @@ typedef struct cy_cuda_session {
     cy_cuda_row *rows;        /* the device's, [max_rows] */
     unsigned *bad_ids;        /* the device's counter ... */
     unsigned *bad_ids_pinned; /* ... and where it is read */
-    void *operand;            /* [row_steps][widest input] of the model's type */
-    float *z;                 /* [row_steps][4 * most units] */
-    cy_cuda_values *values;   /* [layer_count], host */
+    unsigned char
+        *scratch; /* the values, operand and z: nothing is kept there between calls */
+    size_t
+        scratch_bytes; /* of each LSTM more than its state and 128: c, last, h_before, y */
+    void *operand;     /* [row_steps][widest input] of the model's type */
+    float *z;          /* [row_steps][4 * most units] */
+    cy_cuda_values *values; /* [layer_count], host */
     cy_cuda_staging in[2];
     cy_cuda_staging out[2]; /* outputs with every step, side by side */
     cy_cuda_staging at_end; /* the others: [rows][width] each */

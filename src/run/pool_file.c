@@ -3,11 +3,11 @@
  * A million states of 4 KiB are 4 GiB, so neither way is the file ever in memory. A tensor has a row for each state,
  * and a state has a row in each tensor: rows go in blocks, through a column of the block for each tensor.
  *
- *     tensor 0  [..... block ......]      one copy for each state between pool and block,
+ *     tensor 0  [..... block ......]      one copy for each MiB of states between pool and block,
  *     tensor 1  [..... block ......]      one write or read for each tensor and block
  *     keys      [..................]
  *
- * Memory taken: a block (BLOCK_BYTES, or one state if that is more), one state, and the header, which grows with the
+ * Memory taken: a block (BLOCK_BYTES, or one state if that is more), a MiB or one state, and the header, which grows with the
  * layers and not with the states; 16 bytes for each state if all open ones are saved. Each tensor's hash goes on from
  * block to block. The header comes last: until then the file beside begins with zeros, and nobody takes it for one. */
 #define _POSIX_C_SOURCE 200809L
@@ -285,14 +285,20 @@ static carry_status load_keys(const loader *l)
     return read_at(l, l->keys, l->table.keys->bytes, l->table.keys->offset);
 }
 
-static carry_status open_row(loader *l, uint64_t row, uint64_t first)
+/* Rows of the block become states. Whatever fails, close_loaded finds those that were opened. */
+static carry_status open_rows(loader *l, carry_state *states, uint64_t rows)
 {
     cy_pool *pool = &l->session->pool;
     cy_slot *slot;
-    CY_TRY(cy_pool_take(pool, &slot));
-    l->states[row] = cy_pool_state(pool, slot);
-    CY_TRY(cy_state_row_write(&l->table, row - first, slot));
-    cy_slot_commit(pool, slot);
+    for (uint64_t row = 0; row < rows; row++) {
+        CY_TRY(cy_pool_take(pool, &slot));
+        states[row] = cy_pool_state(pool, slot);
+    }
+    CY_TRY(cy_state_rows_write(&l->table, states, rows));
+    for (uint64_t row = 0; row < rows; row++) {
+        cy_pool_find(pool, states[row], &slot);
+        cy_slot_commit(pool, slot);
+    }
     return CARRY_OK;
 }
 
@@ -309,8 +315,7 @@ static carry_status load_rows(loader *l)
             CY_TRY(read_at(l, (unsigned char *)tensor->data, rows * row_bytes,
                            tensor->offset + first * row_bytes));
         }
-        for (uint64_t row = first; row < first + rows; row++)
-            CY_TRY(open_row(l, row, first));
+        CY_TRY(open_rows(l, l->states + first, rows));
     }
     return CARRY_OK;
 }

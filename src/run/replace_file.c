@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,39 @@
 
 #define SUFFIX_BYTES sizeof ".tmp-XXXXXX"
 #define TRIES        100 /* of names that are taken */
+#define MOST_LINKS   40  /* one behind the other: as many as the kernel follows */
 
 static carry_status failed(const cy_replacement *r, const char *what)
 {
     return cy_fail(CARRY_E_FILE, "%s %s: %s", r->path, what, strerror(errno));
+}
+
+/* Where open(2) would make the file: behind the symbolic links, of which the last may name what is not there yet. */
+static carry_status follow_links(cy_replacement *r)
+{
+    char next[PATH_MAX];
+    r->target = realpath(r->path, NULL);
+    if (r->target) return CARRY_OK;
+    if (errno != ENOENT) return failed(r, "cannot be written");
+    r->target = strdup(r->path);
+    for (int links = 0; r->target; links++) {
+        ssize_t length = readlink(r->target, next, sizeof next - 1);
+        if (length < 0)
+            return CARRY_OK; /* no link: if it cannot be made, opening says why */
+        errno = ELOOP;       /* somebody turns them meanwhile */
+        if (links == MOST_LINKS) return failed(r, "cannot be written");
+        next[length] = 0;
+        const char *slash = strrchr(r->target, '/');
+        size_t folder = *next == '/' || !slash ? 0 : (size_t)(slash + 1 - r->target);
+        char *followed = malloc(folder + (size_t)length + 1);
+        if (followed) {
+            memcpy(followed, r->target, folder);
+            strcpy(followed + folder, next);
+        }
+        free(r->target);
+        r->target = followed;
+    }
+    return cy_fail(CARRY_E_MEMORY, "out of memory: the name %s", r->path);
 }
 
 static carry_status open_folder(cy_replacement *r)
@@ -65,9 +95,7 @@ static carry_status begin(cy_replacement *r)
     CY_CHECK(length > 0, CARRY_E_FILE, "the path of the file to write is empty");
     CY_CHECK(r->path[length - 1] != '/', CARRY_E_FILE,
              "%s is a folder, not a file to write", r->path);
-    r->target = realpath(r->path, NULL);
-    if (!r->target) r->target = strdup(r->path); /* not there yet */
-    CY_CHECK(r->target, CARRY_E_MEMORY, "out of memory: the name %s", r->path);
+    CY_TRY(follow_links(r));
     bool is_there = stat(r->target, &old) == 0;
     CY_CHECK(!is_there || !S_ISDIR(old.st_mode), CARRY_E_FILE,
              "%s is a folder, not a file to write", r->path);

@@ -74,10 +74,7 @@ static carry_status restore_states(cy_state_table *table, const carry_state *sta
     pool->call++;
     for (size_t row = 0; row < table->count; row++)
         CY_TRY(cy_session_mark(table->session, states[row], &slot));
-    for (size_t row = 0; row < table->count; row++) {
-        cy_pool_find(pool, states[row], &slot);
-        CY_TRY(cy_state_row_write(table, row, slot));
-    }
+    CY_TRY(cy_state_rows_write(table, states, table->count));
     cy_pool_tick(pool);
     for (size_t row = 0; row < table->count; row++) {
         cy_pool_find(pool, states[row], &slot);

@@ -4,8 +4,9 @@
 
 #include <string.h>
 
-#define FILE_VERSION "1"
-#define NAME_BYTES   (CY_MAX_NAME + 8)
+#define FILE_VERSION   "1"
+#define NAME_BYTES     (CY_MAX_NAME + 8)
+#define VERSIONS_BYTES ((uint64_t)1 << 20)
 
 /* ---- the table ------------------------------------------------------------------------------ */
 
@@ -26,17 +27,29 @@ static void list_tensors(cy_state_table *table, const cy_graph *graph,
     }
 }
 
+/* At least one; no more than there are. */
+static size_t room_of(const cy_graph *graph, uint64_t count)
+{
+    uint64_t room = VERSIONS_BYTES / (graph->state_floats * sizeof(float) + 1);
+    if (room > count) room = count;
+    return room > 0 ? (size_t)room : 1;
+}
+
 carry_status cy_state_table_open(cy_state_table *table, carry_session *session,
                                  uint64_t count, const uint8_t *tensors)
 {
     const cy_graph *graph = session->model->graph;
     size_t most = graph->state_count;
-    *table = (cy_state_table){.session = session, .count = count};
+    *table = (cy_state_table){
+        .session = session, .count = count, .room = room_of(graph, count)};
     table->list = cy_alloc((most + 1) * sizeof *table->list);
     table->indices = cy_alloc(most * sizeof *table->indices);
     table->names = cy_alloc(most * NAME_BYTES);
-    table->version = cy_alloc(graph->state_floats * sizeof *table->version);
-    if (table->list && table->indices && table->names && table->version) {
+    table->versions =
+        cy_alloc(table->room * graph->state_floats * sizeof *table->versions);
+    table->places = cy_alloc(table->room * sizeof *table->places);
+    if (table->list && table->indices && table->names && table->versions &&
+        table->places) {
         list_tensors(table, graph, tensors);
         return CARRY_OK;
     }
@@ -46,7 +59,8 @@ carry_status cy_state_table_open(cy_state_table *table, carry_session *session,
 
 void cy_state_table_close(cy_state_table *table)
 {
-    cy_free(table->version);
+    cy_free(table->places);
+    cy_free(table->versions);
     cy_free(table->names);
     cy_free(table->indices);
     cy_free(table->list);
@@ -174,50 +188,75 @@ carry_status cy_state_check_tensors(cy_state_table *table, const cy_safetensors 
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
+/* Of `rows` rows from `first` on; what the versions have between and behind the listed tensors stays. */
+static void rows_from_versions(const cy_state_table *table, size_t first, size_t rows)
+{
+    const cy_graph *graph = table->session->model->graph;
+    for (size_t i = 0; i < table->listed; i++) {
+        const float *from = table->versions + graph->states[table->indices[i]].offset;
+        size_t bytes = table->list[i].shape[1] * sizeof(float);
+        unsigned char *to = (unsigned char *)table->list[i].data + first * bytes;
+        for (size_t row = 0; row < rows; row++)
+            memcpy(to + row * bytes, from + row * graph->state_floats, bytes);
+    }
+}
+
+/* Rows may lie unaligned: in a file in memory. */
+static void rows_to_versions(const cy_state_table *table, size_t first, size_t rows)
+{
+    const cy_graph *graph = table->session->model->graph;
+    for (size_t i = 0; i < table->listed; i++) {
+        float *to = table->versions + graph->states[table->indices[i]].offset;
+        size_t bytes = table->list[i].shape[1] * sizeof(float);
+        const unsigned char *from = table->list[i].data + first * bytes;
+        for (size_t row = 0; row < rows; row++)
+            memcpy(to + row * graph->state_floats, from + row * bytes, bytes);
+    }
+}
+
+/* Where the states stand now, to table->versions. */
+static carry_status gather(const cy_state_table *table, const carry_state *states,
+                           size_t rows)
+{
+    carry_session *session = table->session;
+    for (size_t row = 0; row < rows; row++) {
+        cy_slot *slot;
+        CY_TRY(cy_pool_find(&session->pool, states[row], &slot));
+        table->places[row] = (float *)cy_slot_read(slot);
+    }
+    return session->backend->memory_gather(session->device_session, table->versions,
+                                           (const float *const *)table->places, rows);
+}
+
 carry_status cy_state_rows_read(const cy_state_table *table, const carry_state *states,
                                 size_t count)
 {
-    carry_session *session = table->session;
-    const cy_state_tensor *tensors = session->model->graph->states;
-    for (size_t row = 0; row < count && table->listed > 0; row++) {
-        cy_slot *slot;
-        CY_TRY(cy_pool_find(&session->pool, states[row], &slot));
-        const float *memory = cy_slot_read(slot);
-        if (memory)
-            CY_TRY(session->backend->memory_read(session->device_session, table->version,
-                                                 memory, session->pool.state_floats));
-        for (size_t i = 0; i < table->listed; i++) {
-            const cy_st_tensor *tensor = &table->list[i];
-            size_t bytes = tensor->shape[1] * sizeof(float);
-            unsigned char *to = (unsigned char *)tensor->data + row * bytes;
-            if (memory)
-                memcpy(to, table->version + tensors[table->indices[i]].offset, bytes);
-            else memset(to, 0, bytes);
-        }
+    for (size_t row = 0, rows; row < count && table->listed > 0; row += rows) {
+        rows = count - row < table->room ? count - row : table->room;
+        CY_TRY(gather(table, states + row, rows));
+        rows_from_versions(table, row, rows);
     }
     return CARRY_OK;
 }
 
-/* A row's tensor may lie unaligned in the file: it goes through `version`, whose padding stays zeros. */
-carry_status cy_state_row_write(const cy_state_table *table, size_t row, cy_slot *slot)
+/* Between the tensors a version has padding, which nobody looks at: here it is zeros, or as it was. */
+carry_status cy_state_rows_write(const cy_state_table *table, const carry_state *states,
+                                 size_t count)
 {
     carry_session *session = table->session;
-    const cy_backend *backend = session->backend;
-    const cy_graph *graph = session->model->graph;
-    bool whole = table->listed == graph->state_count;
-    float *next;
-    if (whole) next = cy_slot_write(&session->pool, slot);
-    else CY_TRY(cy_slot_begin(session, slot, &next));
-    for (size_t i = 0; i < table->listed; i++) {
-        const cy_state_tensor *tensor = &graph->states[table->indices[i]];
-        float *values = table->version + tensor->offset;
-        size_t bytes = tensor->width * sizeof(float);
-        memcpy(values, table->list[i].data + row * bytes, bytes);
-        if (!whole)
-            CY_TRY(backend->memory_write(session->device_session, next + tensor->offset,
-                                         values, tensor->width));
+    const bool whole = table->listed == session->model->graph->state_count;
+    for (size_t row = 0, rows; row < count; row += rows) {
+        rows = count - row < table->room ? count - row : table->room;
+        if (!whole) CY_TRY(gather(table, states + row, rows));
+        rows_to_versions(table, row, rows);
+        for (size_t i = 0; i < rows; i++) {
+            cy_slot *slot;
+            CY_TRY(cy_pool_find(&session->pool, states[row + i], &slot));
+            table->places[i] = cy_slot_write(&session->pool, slot);
+        }
+        if (session->pool.state_floats > 0)
+            CY_TRY(session->backend->memory_scatter(
+                session->device_session, table->places, table->versions, rows));
     }
-    if (!whole || table->listed == 0) return CARRY_OK;
-    return backend->memory_write(session->device_session, next, table->version,
-                                 graph->state_floats);
+    return CARRY_OK;
 }

@@ -4,7 +4,7 @@
  *     carry.keys, int64 [states], if the states have keys (src/run/pool_file.c)
  *     metadata: carry.kind, carry.version, carry.fingerprint, carry.layers, carry.checksum
  *
- * and how a row of these tensors becomes one version of a state, and back. */
+ * and how rows of these tensors become versions of states, and back. */
 #ifndef CY_RUN_STATE_FORMAT_H
 #define CY_RUN_STATE_FORMAT_H
 
@@ -20,7 +20,9 @@ typedef struct cy_state_table {
     uint32_t *indices;  /* [listed], which of the graph's state tensors each is */
     size_t listed;
     char *names;
-    float *version;     /* [state_floats], on the host */
+    float *versions;    /* [room][state_floats], on the host */
+    float **places;     /* [room], where they lie in the pool */
+    size_t room;        /* states on their way at once: about a MiB of them */
     cy_st_tensor *keys; /* of a file that was checked, NULL: it has none */
 } cy_state_table;
 
@@ -46,11 +48,13 @@ carry_status cy_state_difference(const char *what, const char *other, const char
 /* Bytes of one state in the table's tensors. */
 uint64_t cy_state_row_bytes(const cy_state_table *table);
 
-/* States to rows 0 .. count - 1 of list[].data. On a device every state is one copy. */
+/* States to rows 0 .. count - 1 of list[].data. On a device `room` states are one copy. */
 carry_status cy_state_rows_read(const cy_state_table *table, const carry_state *states,
                                 size_t count);
 
-/* Row `row` of list[].data to the slot's next version: cy_slot_commit, when all have come so far. */
-carry_status cy_state_row_write(const cy_state_table *table, size_t row, cy_slot *slot);
+/* Rows 0 .. count - 1 of list[].data to the next versions of states, which all differ; tensors that are not listed are as
+ * they are now. cy_slot_commit, when all have come so far. */
+carry_status cy_state_rows_write(const cy_state_table *table, const carry_state *states,
+                                 size_t count);
 
 #endif

@@ -1,9 +1,10 @@
 /* A pool to a file and back: what comes back, here, in another thread and another process; what is refused, and that
- * the old file is then whole and nothing is left beside it. */
+ * the old file is then whole and nothing is left beside it. Linked with --wrap for fsync. */
 #define _GNU_SOURCE /* mkfifo, setrlimit, symlink */
 #include "scratch_folder.h"
 #include "support.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -290,6 +291,20 @@ Test(pool_file, a_model_without_memory)
     rig_close(&d);
 }
 
+/* ---- synchronising -------------------------------------------------------------------------- */
+
+static int failing_fsync; /* the n-th from 1; 0: none */
+
+int __real_fsync(int file);
+int __wrap_fsync(int file);
+
+int __wrap_fsync(int file)
+{
+    if (failing_fsync == 0 || --failing_fsync > 0) return __real_fsync(file);
+    errno = EIO;
+    return -1;
+}
+
 /* ---- files and folders ---------------------------------------------------------------------- */
 
 static carry_state kept[ROWS];
@@ -347,6 +362,30 @@ Test(pool_file, a_full_disk_leaves_the_old_file)
                   "%s", carry_error());
         the_old_file_is_whole();
     }
+    free(whole);
+}
+
+/* The file's own is before the renaming, its folder's behind it. */
+Test(pool_file, a_disk_that_does_not_synchronise)
+{
+    write_the_old_file();
+    carry_state turned[ROWS];
+    for (size_t i = 0; i < ROWS; i++)
+        turned[i] = kept[(i + 1) % ROWS];
+    failing_fsync = 1;
+    FAILS(CARRY_E_FILE, "pool could not be written: Input/output error",
+          carry_pool_save(r.session, path, turned, keys, ROWS));
+    the_old_file_is_whole();
+    failing_fsync = 2;
+    FAILS(CARRY_E_FILE,
+          "pool was replaced, but a crash of the machine may undo it: Input/output",
+          carry_pool_save(r.session, path, turned, keys, ROWS));
+    cr_assert_eq(failing_fsync, 0);
+    free(whole);
+    whole = file_read(path, &whole_bytes); /* what saving again gives */
+    OK(carry_pool_save(r.session, path, turned, keys, ROWS));
+    the_old_file_is_whole();
+    loads_as(turned);
     free(whole);
 }
 
@@ -429,6 +468,40 @@ Test(pool_file, modes_and_links_stay)
     OK(carry_pool_save(r.session, "pool", states, NULL,
                        ROWS)); /* no folder in the path */
     cr_assert_eq(chdir("/"), 0);
+    cr_assert_eq(folder_count(""), 2);
+}
+
+/* A link names the place, whether something is there or not; a chain of them too. */
+Test(pool_file, a_link_to_what_is_not_there_yet)
+{
+    carry_state states[ROWS];
+    char link[PATH_BYTES], chain[PATH_BYTES], answer[PATH_BYTES] = {0};
+    open_with_pasts(states);
+    folder_path(link, "link");
+    folder_path(chain, "chain");
+    cr_assert_eq(symlink("pool", link), 0);
+    cr_assert_eq(symlink(link, chain), 0); /* absolute, then relative */
+    OK(carry_pool_save(r.session, chain, states, keys, ROWS));
+    cr_assert_eq(readlink(chain, answer, sizeof answer), (ssize_t)strlen(link));
+    cr_assert_eq(readlink(link, answer, sizeof answer), 4);
+    cr_assert_eq(folder_count(""), 3);
+    loads_as(states);
+}
+
+Test(pool_file, links_that_lead_nowhere)
+{
+    carry_state states[ROWS];
+    char link[PATH_BYTES], answer[PATH_BYTES] = {0};
+    open_with_pasts(states);
+    folder_path(link, "link");
+    cr_assert_eq(symlink("missing/pool", link), 0);
+    FAILS(CARRY_E_FILE, "link cannot be written: its folder: No such file",
+          carry_pool_save(r.session, link, states, NULL, ROWS));
+    folder_path(link, "ring");
+    cr_assert_eq(symlink("ring", link), 0);
+    FAILS(CARRY_E_FILE, "ring cannot be written: Too many levels of symbolic links",
+          carry_pool_save(r.session, link, states, NULL, ROWS));
+    cr_assert_eq(readlink(link, answer, sizeof answer), 4, "the link is replaced");
     cr_assert_eq(folder_count(""), 2);
 }
 

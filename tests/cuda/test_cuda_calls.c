@@ -584,6 +584,13 @@ static void loads_nothing(const model_spec *spec, carry_precision precision,
                      calls[i][1], (int)precision, exact, c.seen.loads);
         cr_assert_eq(calls_of("cudaFuncSetAttribute", c.first_call), 0);
     }
+    carry_state states[2];
+    size_t bytes, loads = fake_seen_now().loads;
+    open_states(&r, states, 2);
+    void *saved = save(&r, states, 2, &bytes);
+    OK(carry_states_restore(r.session, states, 2, NULL, saved, bytes));
+    cr_assert_eq(fake_seen_now().loads, loads, "saving states loads a kernel");
+    free(saved);
     rig_close(&r);
 }
 

@@ -122,25 +122,103 @@ Test(cuda_moves, between_precisions)
     rig_close(&cpu);
 }
 
-/* A state is one copy, whatever its layers, and those that are zeros are none. */
-Test(cuda_moves, a_state_is_one_copy_each_way)
+/* What moving states has cost since call number `first`. */
+static void costs(fake_seen before, size_t launches, size_t to_device, size_t to_host)
 {
+    fake_seen now = fake_seen_now();
+    cr_assert_eq(now.launches - before.launches, launches, "%zu kernels",
+                 now.launches - before.launches);
+    cr_assert_eq(now.bytes_to_device - before.bytes_to_device, to_device,
+                 "%zu bytes to the device", now.bytes_to_device - before.bytes_to_device);
+    cr_assert_eq(now.bytes_to_host - before.bytes_to_host, to_host,
+                 "%zu bytes to the host", now.bytes_to_host - before.bytes_to_host);
+    cr_assert_eq(now.allocations, before.allocations);
+}
+
+/* About a MiB of states is one kernel and one copy, beside that of their addresses. Those that are zeros come along. */
+Test(cuda_moves, a_thousand_states_are_two_copies_each_way)
+{
+    enum { MANY = 1000, STATE_BYTES = 4 * 16 * sizeof(float), ADDRESS = sizeof(float *) };
     char path[PATH_BYTES];
-    carry_state states[ROWS], loaded[ROWS];
-    float y[COUNT];
-    size_t count;
+    static carry_state states[MANY], loaded[MANY];
+    size_t count, numbers, more, bytes;
     folder_path(path, "pool");
     rig r = rig_on("cuda", &spec, NULL);
-    open_states(&r, states, ROWS);
-    advance(&r, states, 1, y);
-    OK(carry_state_reset(r.session, states[1]));
-    size_t before = fake_seen_now().calls;
-    OK(carry_pool_save(r.session, path, states, NULL, ROWS));
-    cr_assert_eq(calls_of("cudaMemcpyAsync", before), ROWS - 1);
-    before = fake_seen_now().calls;
-    OK(carry_pool_load(r.session, path, loaded, NULL, ROWS, &count));
-    cr_assert_eq(calls_of("cudaMemcpyAsync", before), ROWS);
+    open_states(&r, states, MANY);
+    for (int i = 0; i < MANY; i++) {
+        const float h[5] = {(float)i, 1, 2, 3, 4}, c[6] = {5, 6, 7, 8, 9, (float)-i};
+        if (i % 7 == 0) continue;
+        OK(carry_state_write(r.session, states[i], 0, h, 5));
+        OK(carry_state_write(r.session, states[i], 3, c, 6));
+    }
+    /* room for those that are loaded, so that loading opens no memory */
+    open_states(&r, loaded, MANY);
+    for (int i = 0; i < MANY; i++)
+        OK(carry_state_close(r.session, &loaded[i]));
+
+    fake_seen before = fake_seen_now();
+    OK(carry_pool_save(r.session, path, states, NULL, MANY));
+    cr_assert_eq(calls_of("cudaMemcpyAsync", before.calls), 2);
+    costs(before, 1, MANY * ADDRESS, MANY * STATE_BYTES);
+    before = fake_seen_now();
+    OK(carry_pool_load(r.session, path, loaded, NULL, MANY, &count));
+    cr_assert_eq(calls_of("cudaMemcpyAsync", before.calls), 2);
+    costs(before, 1, MANY * (ADDRESS + STATE_BYTES), 0);
+    before = fake_seen_now();
+    void *saved = save(&r, states, MANY, &bytes);
+    costs(before, 2, 2 * MANY * ADDRESS,
+          2 * MANY * STATE_BYTES); /* asks for the length first */
+    before = fake_seen_now();
+    OK(carry_states_restore(r.session, loaded, MANY, NULL, saved, bytes));
+    costs(before, 1, MANY * (ADDRESS + STATE_BYTES), 0);
+    free(saved);
+    for (int i = 0; i < MANY; i++) {
+        float *a = read_state(&r, states[i], &numbers);
+        float *b = read_state(&r, loaded[i], &more);
+        cr_assert(numbers == more && memcmp(a, b, numbers * sizeof *a) == 0 &&
+                      a[0] == (i % 7 ? (float)i : 0),
+                  "state %d", i);
+        free(a);
+        free(b);
+    }
     rig_close(&r);
+    no_misuse();
+}
+
+/* Where a session's workspace is so small that two states fit into it. */
+Test(cuda_moves, more_states_than_the_workspace_holds)
+{
+    enum { MANY = 7 };
+    const model_spec backwards = {.features = 2, .layers = {LSTM_LAYER(3, BACKWARDS)}};
+    const carry_session_options options = {
+        .size = sizeof options, .max_rows = 1, .max_steps = 1, .exact = 1};
+    rig r = rig_on("cuda", &backwards, &options), cpu = rig_on("cpu", &backwards, NULL);
+    carry_state states[MANY], there[MANY], back[MANY];
+    size_t bytes, again_bytes;
+    open_states(&r, states, MANY);
+    open_states(&r, back, MANY);
+    open_states(&cpu, there, MANY);
+    for (int i = 0; i < MANY; i++)
+        for (size_t tensor = 0; tensor < 2; tensor++) {
+            const float values[3] = {(float)i, (float)tensor, -1};
+            OK(carry_state_write(r.session, states[i], tensor, values, 3));
+            OK(carry_state_write(cpu.session, there[i], tensor, values, 3));
+        }
+    size_t first = fake_seen_now().calls;
+    void *saved = save(&r, states, MANY, &bytes);
+    cr_assert_eq(calls_of("cudaMemcpyAsync", first), 2 * 2 * 4);
+    void *expected = save(&cpu, there, MANY, &again_bytes);
+    cr_assert(bytes == again_bytes && memcmp(saved, expected, bytes) == 0);
+    first = fake_seen_now().calls;
+    OK(carry_states_restore(r.session, back, MANY, NULL, saved, bytes));
+    cr_assert_eq(calls_of("cudaMemcpyAsync", first), 2 * 4);
+    void *again = save(&r, back, MANY, &again_bytes);
+    cr_assert(bytes == again_bytes && memcmp(saved, again, bytes) == 0);
+    free(saved);
+    free(expected);
+    free(again);
+    rig_close(&r);
+    rig_close(&cpu);
     no_misuse();
 }
 

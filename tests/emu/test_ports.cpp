@@ -1,4 +1,4 @@
-/* gather, embedding and scatter, all types and both directions, against plain loops under many schedules; they
+/* gather, embedding, scatter and the two of whole states, all types and both directions, against plain loops under many schedules; they
  * compute nothing, so results are exact, and every number outside stays what it was. */
 #include "kernel_data.h"
 
@@ -212,6 +212,53 @@ bool scatter_good()
     return true;
 }
 
+/* States in any order in one memory, two of them the same, one without memory. */
+bool states_good_as(unsigned count, unsigned width)
+{
+    Numbers pool(CY_CUDA_F32, random_floats((count + 1) * width, 10, -2, 2));
+    Numbers packed(CY_CUDA_F32, (count + 1) * width), before = pool;
+    std::vector<float *> states(count);
+    for (unsigned i = 0; i < count; i++)
+        states[i] = static_cast<float *>(pool.data((i * 7 + 3) % count * width));
+    if (count > 2) states[1] = nullptr, states[2] = states[0];
+    cy_cuda_states all = {};
+    all.states = states.data();
+    all.packed = static_cast<float *>(packed.data());
+    all.count = count;
+    all.width = width;
+    if (cy_cuda_states_gather_launch(&all, nullptr)) return WRONG;
+    if (!(pool == before)) return WRONG;
+    for (unsigned i = 0; i < (count + 1) * width; i++) {
+        float expected = i >= count * width   ? untouched
+                         : !states[i / width] ? 0
+                                              : states[i / width][i % width];
+        if (!same_bits(packed.at(i), expected)) return WRONG;
+    }
+
+    std::vector<float> values = random_floats(count * width, 11, -2, 2);
+    for (unsigned i = 0; i < count * width; i++)
+        packed.set(i, values[i]);
+    if (count > 2) states[2] = nullptr; /* none is named twice */
+    if (cy_cuda_states_scatter_launch(&all, nullptr)) return WRONG;
+    std::vector<bool> written(count + 1);
+    for (unsigned i = 0; i < count; i++) {
+        if (!states[i]) continue;
+        size_t place = (states[i] - static_cast<float *>(pool.data())) / width;
+        written[place] = true;
+        for (unsigned k = 0; k < width; k++)
+            if (!same_bits(states[i][k], values[i * width + k])) return WRONG;
+    }
+    for (unsigned i = 0; i < (count + 1) * width; i++)
+        if (!written[i / width] && !same_bits(pool.at(i), before.at(i))) return WRONG;
+    return true;
+}
+
+bool states_good()
+{
+    return states_good_as(1, 4) && states_good_as(1, 128) && states_good_as(9, 16) &&
+           states_good_as(40, 52);
+}
+
 void sizes_refused()
 {
     cy_cuda_gather gather = {};
@@ -229,6 +276,13 @@ void sizes_refused()
         scatter.which = which;
         CHECK(cy_cuda_scatter_launch(&scatter, nullptr) == cudaErrorInvalidValue);
     }
+    cy_cuda_states states = {};
+    states.count = 1u << 16;
+    for (unsigned width : {1u << 15, 6u}) {
+        states.width = width;
+        CHECK(cy_cuda_states_gather_launch(&states, nullptr) == cudaErrorInvalidValue);
+        CHECK(cy_cuda_states_scatter_launch(&states, nullptr) == cudaErrorInvalidValue);
+    }
 }
 
 } // namespace
@@ -237,7 +291,8 @@ int main()
 {
     under_schedules({{"gather", gather_good},
                      {"embedding", embedding_good},
-                     {"scatter", scatter_good}},
+                     {"scatter", scatter_good},
+                     {"states", states_good}},
                     8);
     sizes_refused();
     return summary();
