@@ -290,7 +290,7 @@ typedef struct sweeping {
     const carry_sweep_options *options; /* the caller's */
 } sweeping;
 
-/* A state with requests on their way stays, and so does one that a visitor has opened and not given to the batcher; the
+/* A state with requests on their way, or waiting for room, stays, and so does one that a visitor has opened and not given to the batcher; the
  * last look comes after the caller's, which may have submitted. */
 static int keep_busy(void *user, carry_session *session, carry_state state)
 {
@@ -302,7 +302,8 @@ static int keep_busy(void *user, carry_session *session, carry_state state)
             return 1;
         pthread_mutex_lock(&batcher->lock);
         cy_member *member = look_up(&batcher->members, state);
-        bool idle = member && member->entries == 0 && !member->closing;
+        bool idle = member && member->entries == 0 && !member->closing &&
+                    !cy_room_is_awaited(batcher, state);
         if (look == 1 && idle) dismiss(member);
         pthread_mutex_unlock(&batcher->lock);
         if (!idle) return 1;
