@@ -17,8 +17,8 @@
  * How a batch is formed: the states with work, the one whose head request has waited longest first, at most
  * batch_rows of them and at most batch_steps steps of each. A longer request is cut; what is left of it queues
  * again at the back, so that long requests do not hold up short ones. One call in flight per state. A worker that
- * has fewer than batch_rows waits up to max_delay_us, counted from the oldest submission, for company; the rest of a cut
- * request does not wait again.
+ * has fewer than batch_rows waits up to max_delay_us, counted from the oldest submission, for company, unless the queue is
+ * full; the rest of a cut request does not wait again.
  *
  * Bits. What a request gives does not depend on its company: as for carry_run, always on the CPU, on CUDA with
  * the session option exact.
@@ -166,9 +166,9 @@ CARRY_API carry_status carry_batcher_visit(carry_batcher *batcher, size_t worker
 CARRY_API carry_status carry_batcher_state_add(carry_batcher *batcher, size_t worker,
                                                carry_state state);
 
-/* carry_session_sweep of every worker's session: closes idle states, but none that has requests queued. on_idle is
- * called as in a visit; idle_calls counts the calls of the state's worker. *swept receives how many; may be NULL.
- * Errors: as carry_session_sweep; E_BUSY. */
+/* carry_session_sweep of every worker's session: closes idle states, but none that has requests on their way or
+ * waiting for room. on_idle is called as in a visit; idle_calls counts the calls of the state's worker. *swept receives
+ * how many; may be NULL. Errors: as carry_session_sweep; E_BUSY. */
 CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
                                            const carry_sweep_options *options,
                                            size_t *swept);

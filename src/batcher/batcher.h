@@ -206,6 +206,9 @@ carry_status cy_room_submit(carry_batcher *batcher, const carry_request *request
 /* Entries have become free, or a state is being closed: those who wait are looked through. */
 void cy_room_offer(carry_batcher *batcher);
 
+/* Does anyone wait for room for a request of this state? */
+bool cy_room_is_awaited(const carry_batcher *batcher, carry_state state);
+
 /* ---- inside.c: about this thread, no lock ---------------------------------------------------- */
 
 /* A function of the caller's that is being called; lives on the stack of whoever calls it. */

@@ -68,6 +68,14 @@ static void leave(carry_batcher *batcher, const cy_room_waiter *waiter)
     batcher->waiting--;
 }
 
+bool cy_room_is_awaited(const carry_batcher *batcher, carry_state state)
+{
+    const cy_room_waiter *waiter = batcher->room_waiters;
+    while (waiter && waiter->request->state.id != state.id)
+        waiter = waiter->next;
+    return waiter != NULL;
+}
+
 void cy_room_offer(carry_batcher *batcher)
 {
     for (cy_room_waiter *waiter = batcher->room_waiters, *next; waiter; waiter = next) {

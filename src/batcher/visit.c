@@ -26,8 +26,8 @@ typedef struct sweeping {
     const carry_sweep_options *options; /* the caller's */
 } sweeping;
 
-/* A state with requests on their way stays, and so does one that a visitor has opened and not given to the batcher; the
- * last look comes after the caller's, which may have submitted. */
+/* A state with requests on their way, or waiting for room, stays, and so does one that a visitor has opened and not given
+ * to the batcher; the last look comes after the caller's, which may have submitted. */
 static int keep_busy(void *user, carry_session *session, carry_state state)
 {
     sweeping *s = user;
@@ -38,7 +38,8 @@ static int keep_busy(void *user, carry_session *session, carry_state state)
             return 1;
         pthread_mutex_lock(&batcher->lock);
         cy_member *member = cy_member_get(&batcher->members, state);
-        bool idle = member && member->entries == 0 && !member->closing;
+        bool idle = member && member->entries == 0 && !member->closing &&
+                    !cy_room_is_awaited(batcher, state);
         if (look == 1 && idle) cy_member_dismiss(member);
         pthread_mutex_unlock(&batcher->lock);
         if (!idle) return 1;

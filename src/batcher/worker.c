@@ -21,8 +21,10 @@ static bool wait_for_work(cy_worker *worker)
         }
         uint64_t oldest_us = worker->heap[0]->first->submitted_us;
         uint64_t until_us = oldest_us + options->max_delay_us;
+        /* company: into a full queue nobody can come */
         if (worker->ready >= options->batch_rows || worker->unfinished > 0 ||
-            batcher->closing || cy_batcher_now_us() >= until_us)
+            batcher->free_entries == 0 || batcher->closing ||
+            cy_batcher_now_us() >= until_us)
             return true;
         struct timespec until = {.tv_sec = (time_t)(until_us / 1000000),
                                  .tv_nsec = (long)(until_us % 1000000) * 1000};

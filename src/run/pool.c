@@ -235,14 +235,26 @@ void cy_pool_give(cy_pool *pool, cy_slot *slot)
     slot->now = slot->next = NULL;
     slot->open = false;
     pool->closed++;
-    if (slot->generation == UINT16_MAX) return; /* no handle is left for it */
+    if (slot->generation == UINT16_MAX) {
+        pool->spent++;
+        return;
+    }
     slot->newer = pool->free_slot;
     pool->free_slot = slot;
 }
 
+void cy_pool_untake(cy_pool *pool, cy_slot *slot)
+{
+    cy_pool_give(pool, slot);
+    pool->opened--;
+    pool->closed--;
+}
+
 uint64_t cy_pool_ready_count(const cy_pool *pool)
 {
-    return pool->block_count / 2 - cy_pool_open_count(pool);
+    uint64_t blocks = pool->block_count / 2;
+    uint64_t slots = ((uint64_t)pool->slot_chunk_count << CHUNK_SLOTS_BITS) - pool->spent;
+    return (blocks < slots ? blocks : slots) - cy_pool_open_count(pool);
 }
 
 carry_state cy_pool_state(const cy_pool *pool, const cy_slot *slot)

@@ -50,6 +50,7 @@ typedef struct cy_pool {
     cy_slot **slot_chunks;                      /* [slot_chunk_count] */
     uint32_t slot_chunk_count, slot_chunk_room; /* room: of the array */
     uint32_t slot_count;                        /* slots that were ever used */
+    uint32_t spent; /* slots that have no handle left: closed, and never opened again */
     cy_slot *free_slot;
     cy_slot *oldest, *newest; /* open slots, by last use */
 
@@ -83,6 +84,9 @@ void cy_pool_tick(cy_pool *pool);
 /* A free slot, opened as zeros and just used; the only function that grows the pool. */
 carry_status cy_pool_take(cy_pool *pool, cy_slot **slot);
 void cy_pool_give(cy_pool *pool, cy_slot *slot);
+
+/* Gives back what was taken for something that then failed: the statistics have not seen it. Only the last one taken. */
+void cy_pool_untake(cy_pool *pool, cy_slot *slot);
 
 carry_state cy_pool_state(const cy_pool *pool, const cy_slot *slot);
 

@@ -6,7 +6,7 @@ static void close_forks(cy_pool *pool, carry_state *copies, size_t count)
     while (count-- > 0) {
         cy_slot *slot;
         cy_pool_find(pool, copies[count], &slot); /* just opened */
-        cy_pool_give(pool, slot);
+        cy_pool_untake(pool, slot);
         copies[count].id = 0;
     }
 }

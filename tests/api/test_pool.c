@@ -117,7 +117,10 @@ Test(pool, a_fork_opens_all_or_none)
     FAILS(CARRY_E_FULL, "all 4 states", carry_state_fork(r.session, source, copies, 4));
     for (int i = 0; i < 4; i++)
         cr_assert_eq(copies[i].id, 0);
-    cr_assert_eq(pool_of(&r).open, 1);
+    carry_pool_info info = pool_of(&r);
+    cr_assert(info.opened == 1 && info.closed == 0 && info.rejected == 1,
+              "%zu opened, %zu closed, %zu rejected: it has opened none",
+              (size_t)info.opened, (size_t)info.closed, (size_t)info.rejected);
     OK(carry_state_fork(r.session, source, copies, 3));
     OK(carry_state_fork(r.session, source, NULL, 0));
     OK(carry_state_close(r.session, &copies[1]));
@@ -305,6 +308,34 @@ Test(pool, statistics)
     info.size = 0;
     FAILS(CARRY_E_ARGUMENT, "carry_pool_info", carry_session_get_pool(r.session, &info));
     FAILS(CARRY_E_ARGUMENT, "NULL", carry_session_get_pool(NULL, &info));
+    rig_close(&r);
+}
+
+/* Small states, whose blocks come by the thousand, and their slots not so many at once; closed ones count again, and
+ * those without a handle left do not. */
+Test(pool, so_many_are_free_as_take_no_memory)
+{
+    rig r = open_rig(0);
+    carry_state first;
+    open_states(&r, &first, 1);
+    for (int closed = 0; closed < 2 * UINT16_MAX; closed++) {
+        OK(carry_state_close(r.session, &first));
+        OK(carry_state_open(r.session, &first));
+    }
+    for (int turn = 0; turn < 5; turn++) {
+        carry_pool_info info = pool_of(&r);
+        size_t count = (size_t)info.free;
+        carry_state *states = malloc((count + 1) * sizeof *states);
+        open_states(&r, states, count);
+        cr_assert_eq(pool_of(&r).bytes, info.bytes, "turn %d: %zu states", turn, count);
+        cr_assert_eq(pool_of(&r).free, 0);
+        if (turn % 2 == 0)
+            for (size_t i = 0; i < count; i++)
+                OK(carry_state_close(r.session, &states[i]));
+        else open_states(&r, states, 1);
+        cr_assert_gt(pool_of(&r).free, 0);
+        free(states);
+    }
     rig_close(&r);
 }
 

@@ -54,6 +54,25 @@ Test(batcher_queue, waits_for_company_and_no_longer)
     twin_close(&t);
 }
 
+Test(batcher_queue, waits_for_no_company_when_the_queue_is_full)
+{
+    twin t = twin_open(
+        &small, OPTIONS(.batch_rows = 3, .queue_limit = 2, .max_delay_us = HOUR_US));
+    sequence s[2];
+    job jobs[2];
+    sequences_open(&t, s, 2);
+    jobs_make(jobs, &t, s, 2, 2);
+    job_send(&jobs[0]);
+    usleep(20000);
+    cr_expect_eq(batcher_info(&t).calls, 0);
+    job_send(&jobs[1]);
+    for (int i = 0; i < 2; i++)
+        job_check(&jobs[i]);
+    cr_expect_eq(batcher_info(&t).calls, 1);
+    jobs_free(jobs, 2);
+    twin_close(&t);
+}
+
 Test(batcher_queue, goes_alone_after_the_delay)
 {
     twin t = twin_open(&small, OPTIONS(.max_delay_us = 3000, .batch_steps = 2));

@@ -341,3 +341,42 @@ Test(batcher_room, a_state_closed_in_a_full_queue_ends_the_waiting_for_room)
     jobs_free(jobs, 2);
     twin_close(&t);
 }
+
+/* ---- sweeping ------------------------------------------------------------------------------- */
+
+static atomic_int may_return;
+
+static void tell_slowly(job *j)
+{
+    (void)j;
+    while (!atomic_load(&may_return))
+        usleep(500);
+}
+
+/* The queue is full as long as its one request is being told, and the session is free. */
+Test(batcher_room, no_sweep_closes_a_state_that_is_waited_for)
+{
+    twin t = twin_open(&small, OPTIONS(.queue_limit = 1));
+    sequence s[3];
+    job jobs[2];
+    patient waiting;
+    size_t swept;
+    sequences_open(&t, s, 3);
+    jobs_make(jobs, &t, s, 2, 2);
+    jobs[0].again = tell_slowly;
+    job_send(&jobs[0]);
+    while (atomic_load(&jobs[0].answers) == 0)
+        usleep(500);
+    be_patient(&waiting, &jobs[1]);
+    carry_sweep_options options = {.size = sizeof options, .idle_calls = 1};
+    OK(carry_batcher_sweep(t.batcher, &options, &swept));
+    cr_expect_eq(swept, 1, "%zu: not the one that is told, nor the one waited for",
+                 swept);
+    atomic_store(&may_return, 1);
+    join_patient(&waiting, CARRY_OK);
+    job_check(&jobs[0]);
+    job_check(&jobs[1]);
+    cr_expect_eq(batcher_info(&t).states, 2);
+    jobs_free(jobs, 2);
+    twin_close(&t);
+}
