@@ -13,6 +13,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LINKS_MOST 40 /* symbolic links in a chain, as Linux has it */
+
 /* Temporary files that a signal handler must remove. An output has at most one; a model has few
  * outputs, and beyond this many the file is refused rather than left behind. */
 #define SIGNAL_SLOTS 512
@@ -129,8 +131,8 @@ static char *resolve(const char *path)
         ssize_t length = readlink(at, link, sizeof link - 1);
         if (length < 0) break; /* no link */
         link[length] = 0;
-        char *next = links < 40 ? beside_link(at, link) : NULL;
-        if (links == 40) errno = ELOOP;
+        char *next = links < LINKS_MOST ? beside_link(at, link) : NULL;
+        if (links == LINKS_MOST) errno = ELOOP;
         free(at);
         at = next;
     }

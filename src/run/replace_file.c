@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,31 @@
 
 #define SUFFIX_BYTES sizeof ".tmp-XXXXXX"
 #define TRIES        100 /* of names that are taken */
+#define LINKS_MOST   40  /* as Linux has it */
 
 static carry_status failed(const cy_replacement *r, const char *what)
 {
     return cy_fail(CARRY_E_FILE, "%s %s: %s", r->path, what, strerror(errno));
+}
+
+/* What is behind a chain of symbolic links, the last of which may lead to nothing yet; NULL and errno. */
+static char *follow_links(const char *path)
+{
+    char *at = strdup(path), to[PATH_MAX];
+    for (int links = 0; at; links++) {
+        ssize_t length = readlink(at, to, sizeof to - 1);
+        if (length < 0) return at; /* no link */
+        to[length] = 0;
+        const char *slash = strrchr(at, '/');
+        size_t folder = !slash || to[0] == '/' ? 0 : (size_t)(slash - at) + 1;
+        size_t bytes = folder + (size_t)length + 1;
+        char *next = links < LINKS_MOST ? malloc(bytes) : NULL;
+        if (next) snprintf(next, bytes, "%.*s%s", (int)folder, at, to);
+        else if (links == LINKS_MOST) errno = ELOOP;
+        free(at);
+        at = next;
+    }
+    return NULL;
 }
 
 static carry_status open_folder(cy_replacement *r)
@@ -66,8 +88,10 @@ static carry_status begin(cy_replacement *r)
     CY_CHECK(r->path[length - 1] != '/', CARRY_E_FILE,
              "%s is a folder, not a file to write", r->path);
     r->target = realpath(r->path, NULL);
-    if (!r->target) r->target = strdup(r->path); /* not there yet */
-    CY_CHECK(r->target, CARRY_E_MEMORY, "out of memory: the name %s", r->path);
+    if (!r->target) r->target = follow_links(r->path); /* not there yet */
+    CY_CHECK(r->target || errno != ENOMEM, CARRY_E_MEMORY, "out of memory: the name %s",
+             r->path);
+    if (!r->target) return failed(r, "cannot be written");
     bool is_there = stat(r->target, &old) == 0;
     CY_CHECK(!is_there || !S_ISDIR(old.st_mode), CARRY_E_FILE,
              "%s is a folder, not a file to write", r->path);
