@@ -264,9 +264,10 @@ static int print_json(const bench_job *job, const bench_result *results, size_t 
 static int print_table(const bench_job *job, const bench_result *results, size_t count)
 {
     char description[320];
-    printf("%s on %s (%s; %s%s); window %" PRIu64 ", %" PRIu64
+    cy_print_text(stdout, job->options->model);
+    printf(" on %s (%s; %s%s); window %" PRIu64 ", %" PRIu64
            " steps, medians of calls\n\n",
-           job->options->model, job->info.device,
+           job->info.device,
            cy_device_description(job->info.device, description, sizeof description),
            cy_precision_name(job->info.precision), job->exact ? ", exact" : "",
            job->window, job->options->steps);

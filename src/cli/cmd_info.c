@@ -161,6 +161,7 @@ static int add_device(json_t *root, const model_facts *facts)
 static int print_json(const model_facts *facts)
 {
     json_t *layers = json_array(), *state = json_array();
+    char *path = cy_utf8_text(facts->path);
     for (size_t i = 0; i < facts->model.layers; i++)
         json_array_append_new(layers, layer_json(facts, &facts->layers[i]));
     for (size_t i = 0; i < facts->model.state_tensors; i++)
@@ -170,14 +171,14 @@ static int print_json(const model_facts *facts)
                                                (json_int_t)facts->state[i].width, "bytes",
                                                (json_int_t)facts->state[i].width * 4));
     json_t *root = json_pack(
-        "{s:s%, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:I}", "file", facts->path,
-        strlen(facts->path), "format", facts->format, "device", facts->model.device,
-        "whole_sequence", facts->model.whole_sequence, "parameters",
-        (json_int_t)facts->model.parameters, "weight_bytes",
-        (json_int_t)facts->model.weight_bytes, "inputs",
+        "{s:s, s:s, s:s, s:b, s:I, s:I, s:o, s:o, s:o, s:o, s:I}", "file", path, "format",
+        facts->format, "device", facts->model.device, "whole_sequence",
+        facts->model.whole_sequence, "parameters", (json_int_t)facts->model.parameters,
+        "weight_bytes", (json_int_t)facts->model.weight_bytes, "inputs",
         ports_json(facts->inputs, facts->model.inputs), "outputs",
         ports_json(facts->outputs, facts->model.outputs), "layers", layers, "state",
         state, "state_bytes_per_sequence", (json_int_t)facts->model.state_bytes);
+    free(path);
     if (root == NULL || (facts->on != NULL && add_device(root, facts) != 0) ||
         json_dumpf(root, stdout, 0) != 0) {
         json_decref(root);

@@ -84,8 +84,8 @@ int cy_load_table(const cy_load *load, const cy_verdict verdicts[CY_WAYS],
 {
     const cy_load_options *options = load->options;
     char description[320];
-    printf("%s on %s (%s; %s%s); %" PRIu64 " states, deadline %.6g ms; ", options->model,
-           load->info.device,
+    cy_print_text(stdout, options->model);
+    printf(" on %s (%s; %s%s); %" PRIu64 " states, deadline %.6g ms; ", load->info.device,
            cy_device_description(load->info.device, description, sizeof description),
            cy_precision_name(load->info.precision), load->exact ? ", exact" : "",
            load->states, 1e3 * options->deadline_s);
@@ -151,14 +151,16 @@ int cy_load_json(const cy_load *load, const cy_verdict verdicts[CY_WAYS],
                               "bytes_per_state", result->bytes_per_state, "calls",
                               (json_int_t)result->calls));
     }
-    json_t *all = json_pack(
-        "{s:s, s:s, s:s, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}", "model",
-        options->model, "device", load->info.device, "isa", carry_cpu_isa(), "precision",
-        cy_precision_name(load->info.precision), "exact", load->exact, "states",
-        (json_int_t)load->states, "rate_of_a_state", options->rate, "deadline_ms",
-        1e3 * options->deadline_s, "collect_ms", 1e3 * options->collect_s, "seconds",
-        options->seconds, "window", (json_int_t)load->window, "ways", ways, "memory",
-        memory);
+    char *model = cy_utf8_text(options->model);
+    json_t *all =
+        json_pack("{s:s, s:s, s:s, s:s, s:b, s:I, s:f, s:f, s:f, s:f, s:I, s:o, s:o}",
+                  "model", model, "device", load->info.device, "isa", carry_cpu_isa(),
+                  "precision", cy_precision_name(load->info.precision), "exact",
+                  load->exact, "states", (json_int_t)load->states, "rate_of_a_state",
+                  options->rate, "deadline_ms", 1e3 * options->deadline_s, "collect_ms",
+                  1e3 * options->collect_s, "seconds", options->seconds, "window",
+                  (json_int_t)load->window, "ways", ways, "memory", memory);
+    free(model);
     int failed = all == NULL || json_dumpf(all, stdout, JSON_REAL_PRECISION(6)) != 0;
     json_decref(all);
     if (failed) return cy_load_memory();

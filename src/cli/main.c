@@ -8,9 +8,10 @@
 #include <carry/carry.h>
 #include <carry/carry_import.h>
 
-#include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct {
     const char *name;
@@ -73,8 +74,19 @@ static int unknown_command(const char *word)
     return cy_report(CY_EXIT_USAGE, "unknown command %s; see carry --help", word);
 }
 
+/* A caller may have closed 0, 1 or 2. The next files opened would take these numbers, and what is printed
+ * would go into them. Opened the wrong way round, they still fail as closed ones do. */
+static void standard_descriptors_hold(void)
+{
+    static const int wrong_way[] = {O_WRONLY, O_RDONLY, O_RDONLY};
+    for (int fd = 0; fd < 3; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", wrong_way[fd]) != fd)
+            _exit(CY_EXIT_FAILED); /* and no place to say so */
+}
+
 int main(int argc, char **argv)
 {
+    standard_descriptors_hold();
     cy_out_signals_install();
     if (argc < 2) return cy_report(CY_EXIT_USAGE, "no command given; see carry --help");
     const char *word = argv[1];

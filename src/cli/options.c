@@ -3,14 +3,15 @@
 
 #include "report.h"
 
-#include <errno.h>
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD_MAX 64 /* a longer word is no slip of anything */
+#define WORD_MAX     64 /* a longer word is no slip of anything */
+#define OPTIONS_MOST 63 /* of a command, --help not counted */
 
 /* Insertions, deletions, replacements and swapped neighbours that lead from one word to the other. */
 static size_t edit_distance(const char *a, size_t a_length, const char *b,
@@ -55,10 +56,12 @@ const char *cy_nearest(const char *word, const char *const *names, size_t count)
 
 static int unknown_option(const cy_command_line *line, const char *name, size_t length)
 {
+    if (length == 4 && memcmp(name, "help", 4) == 0) /* alone it was taken before */
+        return cy_report(CY_EXIT_USAGE, "--help takes no value");
     char word[WORD_MAX + 1] = "";
-    const char *names[64] = {"help"};
+    const char *names[1 + OPTIONS_MOST] = {"help"};
     size_t count = 1;
-    for (size_t i = 0; i < line->option_count && count < 64; i++)
+    for (size_t i = 0; i < line->option_count; i++)
         names[count++] = line->options[i].name;
     if (length <= WORD_MAX) memcpy(word, name, length), word[length] = 0;
     const char *near = cy_nearest(word, names, count);
@@ -132,8 +135,12 @@ static int read_value(const cy_option *option, const char *text)
         for (;;) {
             const char *end = at + strcspn(at, ",");
             uint64_t value;
-            if (list.count == CY_LIST_MAX || !read_uint(at, end, &value) ||
-                value < option->least || value > option->most)
+            if (list.count == CY_LIST_MAX)
+                return cy_report(CY_EXIT_USAGE,
+                                 "--%s takes at most %d numbers with commas between",
+                                 option->name, CY_LIST_MAX);
+            if (!read_uint(at, end, &value) || value < option->least ||
+                value > option->most)
                 return malformed_uint(option, text, "whole numbers",
                                       " with commas between");
             list.items[list.count++] = value;
@@ -149,8 +156,9 @@ static int read_value(const cy_option *option, const char *text)
     return -1;
 }
 
-/* `*at` is the index of "--name"; moves it past a value that stands alone. */
-static int read_option(const cy_command_line *line, int argc, char **argv, int *at)
+/* `*at` is the index of "--name"; moves it past a value that stands alone. `seen` has a byte for each option. */
+static int read_option(const cy_command_line *line, int argc, char **argv, int *at,
+                       unsigned char *seen)
 {
     const char *name = argv[*at] + 2;
     size_t length = strcspn(name, "=");
@@ -164,9 +172,11 @@ static int read_option(const cy_command_line *line, int argc, char **argv, int *
     if (option->type == CY_OPTION_FLAG) {
         if (name[length] == '=')
             return cy_report(CY_EXIT_USAGE, "--%s takes no value", option->name);
-        *(int *)option->value = 1;
+        *(int *)option->value = 1; /* as often as wanted: twice says what once says */
         return -1;
     }
+    if (seen[option - line->options]++ != 0)
+        return cy_report(CY_EXIT_USAGE, "--%s is given twice", option->name);
     const char *text;
     if (name[length] == '=') text = name + length + 1;
     else if (*at + 1 < argc && strncmp(argv[*at + 1], "--", 2) != 0) text = argv[++*at];
@@ -202,6 +212,8 @@ int cy_command_line_read(const cy_command_line *line, int argc, char **argv)
 {
     size_t given = 0;
     bool options_ended = false;
+    unsigned char seen[OPTIONS_MOST] = {0};
+    assert(line->option_count <= OPTIONS_MOST);
     for (int i = 0; i < argc; i++) {
         const char *word = argv[i];
         if (!options_ended && strcmp(word, "--") == 0) {
@@ -211,7 +223,7 @@ int cy_command_line_read(const cy_command_line *line, int argc, char **argv)
             print_help(line);
             return cy_finish_stdout();
         } else if (!options_ended && strncmp(word, "--", 2) == 0) {
-            int code = read_option(line, argc, argv, &i);
+            int code = read_option(line, argc, argv, &i, seen);
             if (code >= 0) return code;
         } else if (!options_ended && word[0] == '-' && word[1] != 0) {
             return cy_report(

@@ -48,7 +48,7 @@ typedef struct cy_command_line {
 
 /* Reads argv[0 .. argc-1], what follows the command's name: --name value, --name=value, "--" ends the
  * options. Returns -1 to go on; otherwise the exit code to leave with (help was printed, or a
- * sentence says what is wrong). The last of a repeated option counts. */
+ * sentence says what is wrong, an option whose value is given twice included: the user meant both). */
 int cy_command_line_read(const cy_command_line *line, int argc, char **argv);
 
 /* The one of `names` nearest to `word`, or NULL when none is near enough to be a slip. */

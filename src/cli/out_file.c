@@ -13,18 +13,35 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define LINKS_MOST 40 /* symbolic links in a chain, as Linux has it */
+
 /* Temporary files that a signal handler must remove. An output has at most one; a model has few
  * outputs, and beyond this many the file is refused rather than left behind. */
 #define SIGNAL_SLOTS 512
-#define MOST_LINKS   40 /* one behind the other: as many as the kernel follows */
 static const char *volatile signal_paths[SIGNAL_SLOTS];
-static const char *volatile signal_folder; /* made by us: goes when nothing stays in it */
+static const char *signal_targets[SIGNAL_SLOTS]; /* what each is going to replace */
+
+/* The folder that we made, and the lengths of those of its beginnings that are folders we made too, itself
+ * included, outermost first. Of a deeper nest the rest would stay. */
+#define FOLDERS_MOST 64
+static char *made_folder;
+static size_t made_lengths[FOLDERS_MOST];
+static volatile size_t made_count;
+
+/* What nothing has been put into goes again. */
+static void remove_folders(void)
+{
+    while (made_count > 0) {
+        made_folder[made_lengths[--made_count]] = 0;
+        rmdir(made_folder);
+    }
+}
 
 static void remove_all(void)
 {
     for (size_t i = 0; i < SIGNAL_SLOTS; i++)
         if (signal_paths[i] != NULL) unlink(signal_paths[i]);
-    if (signal_folder != NULL) rmdir(signal_folder);
+    remove_folders();
 }
 
 static void on_signal(int number)
@@ -46,7 +63,7 @@ static void on_bus_error(int number)
 
 void cy_out_signals_install(void)
 {
-    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU, SIGXFSZ};
+    static const int ending[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGXCPU};
     struct sigaction action = {.sa_handler = on_signal}, before;
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < sizeof ending / sizeof ending[0]; i++) {
@@ -56,7 +73,9 @@ void cy_out_signals_install(void)
     }
     action.sa_handler = on_bus_error;
     sigaction(SIGBUS, &action, NULL);
-    signal(SIGPIPE, SIG_IGN); /* a closed pipe is an error of write, with a sentence */
+    /* A closed pipe and a file beyond its limit are errors of write, with a sentence. */
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 static int fail_errno(const char *path, const char *what)
@@ -92,9 +111,56 @@ static mode_t final_mode(const char *target)
     return 0666 & ~mask;
 }
 
+/* `link` in the folder of `path`, or wherever it says; NULL and errno on failure. */
+static char *beside_link(const char *path, const char *link)
+{
+    const char *slash = strrchr(path, '/');
+    size_t folder = slash == NULL || *link == '/' ? 0 : (size_t)(slash - path) + 1;
+    size_t bytes = folder + strlen(link) + 1;
+    char *joined = malloc(bytes);
+    if (joined != NULL) snprintf(joined, bytes, "%.*s%s", (int)folder, path, link);
+    return joined;
+}
+
+/* One name for one file, which need not be there yet: through symbolic links to what is behind them, so that
+ * the links stay; its folder without links and dots. NULL and errno on failure. */
+static char *resolve(const char *path)
+{
+    char link[PATH_MAX], *at = strdup(path);
+    for (int links = 0; at != NULL; links++) {
+        ssize_t length = readlink(at, link, sizeof link - 1);
+        if (length < 0) break; /* no link */
+        link[length] = 0;
+        char *next = links < LINKS_MOST ? beside_link(at, link) : NULL;
+        if (links == LINKS_MOST) errno = ELOOP;
+        free(at);
+        at = next;
+    }
+    if (at == NULL) return NULL;
+
+    char *slash = strrchr(at, '/'), folder[PATH_MAX], *resolved = NULL;
+    const char *name = slash == NULL ? at : slash + 1;
+    const char *in = slash == NULL ? "." : slash == at ? "/" : at;
+    if (slash != NULL) *slash = 0;
+    if (realpath(in, folder) != NULL) {
+        size_t bytes = strlen(folder) + strlen(name) + 2;
+        resolved = malloc(bytes);
+        if (resolved != NULL)
+            snprintf(resolved, bytes, "%s/%s", strcmp(folder, "/") == 0 ? "" : folder,
+                     name);
+    }
+    int error = errno;
+    free(at);
+    errno = error;
+    return resolved;
+}
+
 static int open_beside(cy_out_file *file)
 {
     int slot = 0;
+    for (size_t i = 0; i < SIGNAL_SLOTS; i++)
+        if (signal_paths[i] != NULL && strcmp(signal_targets[i], file->target) == 0)
+            return cy_report(CY_EXIT_FAILED, "%s is named for two outputs", file->path);
     while (slot < SIGNAL_SLOTS && signal_paths[slot] != NULL)
         slot++;
     if (slot == SIGNAL_SLOTS)
@@ -114,7 +180,11 @@ static int open_beside(cy_out_file *file)
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &before);
     file->fd = mkostemp(file->beside, O_CLOEXEC);
-    if (file->fd >= 0) signal_paths[slot] = file->beside, file->signal_slot = slot;
+    if (file->fd >= 0) {
+        signal_paths[slot] = file->beside;
+        signal_targets[slot] = file->target;
+        file->signal_slot = slot;
+    }
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (file->fd < 0) {
         free(file->beside);
@@ -126,35 +196,6 @@ static int open_beside(cy_out_file *file)
     return CY_EXIT_OK;
 }
 
-/* Where open(2) would make the file: behind the symbolic links, which stay, and of which the last may name what is not
- * there yet. (src/run/replace_file.c does the same for the library, which the command sees through carry.h alone.) */
-static int follow_links(cy_out_file *file)
-{
-    char next[PATH_MAX];
-    file->target = realpath(file->path, NULL);
-    if (file->target != NULL) return CY_EXIT_OK;
-    if (errno != ENOENT) return fail_errno(file->path, "could not be created");
-    file->target = strdup(file->path);
-    for (int links = 0; file->target != NULL; links++) {
-        ssize_t length = readlink(file->target, next, sizeof next - 1);
-        if (length < 0) return CY_EXIT_OK; /* no link: creating says what is wrong */
-        errno = ELOOP;
-        if (links == MOST_LINKS) return fail_errno(file->path, "could not be created");
-        next[length] = 0;
-        const char *slash = strrchr(file->target, '/');
-        size_t folder =
-            next[0] == '/' || slash == NULL ? 0 : (size_t)(slash + 1 - file->target);
-        char *followed = malloc(folder + (size_t)length + 1);
-        if (followed != NULL) {
-            memcpy(followed, file->target, folder);
-            strcpy(followed + folder, next);
-        }
-        free(file->target);
-        file->target = followed;
-    }
-    return cy_report(CY_EXIT_FAILED, "%s: out of memory", file->path);
-}
-
 int cy_out_open(cy_out_file *file, const char *path)
 {
     struct stat info;
@@ -164,19 +205,28 @@ int cy_out_open(cy_out_file *file, const char *path)
     if (file->path == NULL) return cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
 
     int own = own_descriptor(path);
+    int missing = stat(path, &info) == 0 ? 0 : errno;
     if (own >= 0) {
+        /* What closes on exec was not given to us: we opened it. */
+        int ours = fcntl(own, F_GETFD) & FD_CLOEXEC;
         file->in_order = 1;
-        file->fd = fcntl(own, F_DUPFD_CLOEXEC, 3);
+        if (!ours) file->fd = fcntl(own, F_DUPFD_CLOEXEC, 3);
+        else errno = EBADF;
         if (file->fd < 0) code = fail_errno(path, "could not be opened");
-    } else if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
+    } else if (missing != 0 && missing != ENOENT) {
+        errno =
+            missing; /* a name too long is better said before the work than after it */
+        code = fail_errno(path, "could not be created");
+    } else if (missing == 0 && S_ISDIR(info.st_mode)) {
         code = cy_report(CY_EXIT_FAILED, "%s is a folder, not a file to write", path);
-    } else if (stat(path, &info) == 0 && !S_ISREG(info.st_mode)) {
+    } else if (missing == 0 && !S_ISREG(info.st_mode)) {
         file->in_order = 1;
         file->fd = open(path, O_WRONLY | O_CLOEXEC);
         if (file->fd < 0) code = fail_errno(path, "could not be opened");
     } else {
-        code = follow_links(file);
-        if (code == CY_EXIT_OK) code = open_beside(file);
+        file->target = resolve(path);
+        code = file->target == NULL ? fail_errno(path, "could not be created")
+                                    : open_beside(file);
     }
     if (code != CY_EXIT_OK) cy_out_discard(file);
     return code;
@@ -236,32 +286,39 @@ void cy_out_discard(cy_out_file *file)
     forget(file);
 }
 
+/* mkdir for the beginning of made_folder that is `length` long, remembered if it was not there. */
+static int make_folder(size_t length)
+{
+    char cut = made_folder[length];
+    made_folder[length] = 0;
+    int failed = mkdir(made_folder, 0777) != 0;
+    made_folder[length] = cut;
+    if (failed) return errno == EEXIST;
+    if (made_count < FOLDERS_MOST) made_lengths[made_count++] = length;
+    return 1;
+}
+
 int cy_out_folder_open(const char *path)
 {
     struct stat info;
-    int code = CY_EXIT_OK;
-    char *part = strdup(path);
-    if (part == NULL) return cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
-    for (size_t end = strlen(part); end > 1 && part[end - 1] == '/'; end--)
-        part[end - 1] = 0;
-    for (char *slash = strchr(part + 1, '/'); slash != NULL;
-         slash = strchr(slash + 1, '/')) {
-        *slash = 0;
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) code = CY_EXIT_FAILED;
-        *slash = '/';
-        if (code != CY_EXIT_OK) break;
-    }
-    if (code == CY_EXIT_OK && mkdir(part, 0777) == 0) signal_folder = path;
-    else if (code != CY_EXIT_OK || errno != EEXIST)
-        code = fail_errno(path, "could not be created");
-    else if (stat(part, &info) != 0 || !S_ISDIR(info.st_mode))
-        code = cy_report(CY_EXIT_FAILED, "%s is a file, not a folder", path);
-    free(part);
-    return code;
+    cy_out_folder_close();
+    made_folder = strdup(path);
+    if (made_folder == NULL) return cy_report(CY_EXIT_FAILED, "%s: out of memory", path);
+    size_t end = strlen(path);
+    while (end > 1 && made_folder[end - 1] == '/')
+        made_folder[--end] = 0;
+    int made = 1;
+    for (size_t at = 1; at < end && made; at++)
+        if (made_folder[at] == '/') made = make_folder(at);
+    if (!made || !make_folder(end)) return fail_errno(path, "could not be created");
+    if (stat(made_folder, &info) != 0 || !S_ISDIR(info.st_mode))
+        return cy_report(CY_EXIT_FAILED, "%s is a file, not a folder", path);
+    return CY_EXIT_OK;
 }
 
 void cy_out_folder_close(void)
 {
-    if (signal_folder != NULL) rmdir(signal_folder);
-    signal_folder = NULL;
+    remove_folders();
+    free(made_folder);
+    made_folder = NULL;
 }

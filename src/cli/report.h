@@ -15,6 +15,10 @@ int cy_report(int code, const char *format, ...) __attribute__((format(printf, 2
 /* Text out of a file, fit for a terminal: control characters as '?'. */
 void cy_print_text(FILE *stream, const char *text);
 
+/* `text` as UTF-8, as JSON has to be and a file's name need not: U+FFFD for each byte that is no part of a
+ * character. The caller frees it; NULL without memory. */
+char *cy_utf8_text(const char *text);
+
 /* Flushes stdout. CY_EXIT_OK, or CY_EXIT_FAILED with a sentence when what was printed got lost. */
 int cy_finish_stdout(void);
 

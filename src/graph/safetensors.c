@@ -165,11 +165,13 @@ carry_status cy_safetensors_header_bytes(const void *first, uint64_t file_bytes,
     CY_CHECK(file_bytes >= 8, CARRY_E_FORMAT, "%" PRIu64 " bytes are no safetensors file",
              file_bytes);
     uint64_t json_bytes = get_u64(first);
-    CY_CHECK(json_bytes <= MAX_HEADER_BYTES && json_bytes <= file_bytes - 8,
-             CARRY_E_FORMAT,
+    CY_CHECK(json_bytes <= file_bytes - 8, CARRY_E_FORMAT,
              "not a safetensors file, or cut off: the header should have %" PRIu64
              " bytes, %" PRIu64 " are there",
              json_bytes, file_bytes - 8);
+    CY_CHECK(json_bytes <= MAX_HEADER_BYTES, CARRY_E_FORMAT,
+             "the safetensors header has %" PRIu64 " bytes, at most %" PRIu64 " are read",
+             json_bytes, MAX_HEADER_BYTES);
     *bytes = 8 + (size_t)json_bytes;
     return CARRY_OK;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static const model_spec spec = {
     .features = 3,
@@ -426,6 +427,31 @@ Test(errors, every_function_on_a_session_in_use_is_busy)
     FAILS(CARRY_E_BUSY, "carry_states_restore",
           carry_states_restore(session, g.states, ROWS, NULL, g.before, g.bytes));
     FAILS(CARRY_E_BUSY, "carry_run", carry_run(session, &g.batch));
+    carry_state forks[2] = {{7}, {7}};
+    FAILS(CARRY_E_BUSY, "carry_state_fork", carry_state_fork(session, first, forks, 2));
+    cr_expect(forks[0].id == 0 && forks[1].id == 0);
+    FAILS(CARRY_E_BUSY, "carry_states_reorder",
+          carry_states_reorder(session, g.states, g.states, ROWS));
+    carry_sweep_options idle = {.size = sizeof idle, .idle_calls = 1};
+    size_t swept = 7, count = 7;
+    FAILS(CARRY_E_BUSY, "carry_session_sweep",
+          carry_session_sweep(session, &idle, &swept));
+    carry_pool_info pool = {.size = sizeof pool, .open = 77};
+    FAILS(CARRY_E_BUSY, "carry_session_get_pool", carry_session_get_pool(session, &pool));
+    cr_expect_eq(pool.open, 77);
+    FAILS(CARRY_E_BUSY, "carry_pool_save",
+          carry_pool_save(session, "busy.pool", NULL, NULL, 0));
+    cr_expect_neq(access("busy.pool", F_OK), 0, "a refused save wrote a file");
+    FAILS(CARRY_E_BUSY, "carry_pool_load",
+          carry_pool_load(session, "busy.pool", NULL, NULL, 0, &count));
+    FAILS(CARRY_E_BUSY, "carry_session_warm", carry_session_warm(session, NULL, 0));
+    FAILS(CARRY_E_BUSY, "carry_session_wait", carry_session_wait(session));
+    carry_plan_info plan = {.size = sizeof plan, .algorithm = "untouched"};
+    FAILS(CARRY_E_BUSY, "carry_session_get_plan",
+          carry_session_get_plan(session, 0, 1, 1, &plan));
+    cr_expect_str_eq(plan.algorithm, "untouched");
+    FAILS(CARRY_E_BUSY, "carry_session_set_model",
+          carry_session_set_model(session, g.r.model));
     cr_expect_eq(info.states, 77);
     cy_session_leave(session);
     OK(carry_session_get_info(session, &info));

@@ -3,6 +3,7 @@
 #include "support.h"
 
 #include "base/mem.h"
+#include "graph/safetensors.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -261,6 +262,13 @@ Test(file, lengths_that_lie)
         model_refused(file.data, file.bytes, "header length", (size_t)lengths[i]);
         free(file.data);
     }
+    /* all there, and too long: only the length is looked at */
+    const unsigned char most[8] = {0, 0xe1, 0xf5, 5}, more[8] = {1, 0xe1, 0xf5, 5};
+    size_t bytes;
+    OK(cy_safetensors_header_bytes(most, 200000000, &bytes));
+    cr_expect_eq(bytes, 100000008);
+    FAILS(CARRY_E_FORMAT, "has 100000001 bytes, at most 100000000 are read",
+          cy_safetensors_header_bytes(more, 200000000, &bytes));
 }
 
 Test(file, nesting_cannot_exhaust_the_stack)

@@ -460,6 +460,14 @@ Test(pool_file, modes_and_links_stay)
     struct stat facts;
     cr_assert(lstat(link, &facts) == 0 && S_ISLNK(facts.st_mode), "the link is replaced");
     loads_as(states);
+    cr_assert_eq(unlink(path), 0); /* a link to what is not there yet */
+    OK(carry_pool_save(r.session, link, states, keys, ROWS));
+    cr_assert(lstat(link, &facts) == 0 && S_ISLNK(facts.st_mode), "the link is replaced");
+    loads_as(states);
+    cr_assert(unlink(link) == 0 && symlink("link", link) == 0); /* to itself */
+    FAILS(CARRY_E_FILE, "Too many levels of symbolic links",
+          carry_pool_save(r.session, link, states, keys, ROWS));
+    cr_assert(unlink(link) == 0 && symlink("pool", link) == 0);
     cr_assert_eq(chdir(path), -1);
     char *slash = strrchr(path, '/');
     *slash = 0;
