@@ -6,6 +6,17 @@
 #include "out_file.h"
 #include "report.h"
 
+#include <string.h>
+#include <sys/stat.h>
+
+/* Both names lead to one file. */
+static int is_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev &&
+           x.st_ino == y.st_ino && S_ISREG(x.st_mode);
+}
+
 int cy_cmd_convert(int argc, char **argv)
 {
     const char *model_path = NULL, *out_path = NULL;
@@ -25,10 +36,17 @@ int cy_cmd_convert(int argc, char **argv)
     cy_model_source source;
     cy_out_file out = CY_OUT_CLOSED;
     carry_model *model = NULL;
+    carry_model_options on_cpu = {.size = sizeof on_cpu, .device = "cpu"};
     code = cy_model_source_open(&source, model_path);
+    /* A training framework's file cannot be made again out of ours. */
+    if (code == CY_EXIT_OK && strcmp(source.format, "carry") != 0 &&
+        is_same_file(model_path, out_path))
+        code =
+            cy_report(CY_EXIT_FAILED,
+                      "%s is MODEL itself; give its conversion another name", out_path);
     /* Opened once, so that nothing is written which the runtime would refuse. */
     if (code == CY_EXIT_OK &&
-        carry_model_open_bytes(&model, source.data, source.bytes, NULL) != CARRY_OK)
+        carry_model_open_bytes(&model, source.data, source.bytes, &on_cpu) != CARRY_OK)
         code = cy_report(CY_EXIT_FAILED, "%s: %s", model_path, carry_error());
     carry_model_close(&model);
     if (code == CY_EXIT_OK) code = cy_out_open(&out, out_path);

@@ -214,8 +214,7 @@ int cy_out_open(cy_out_file *file, const char *path)
         else errno = EBADF;
         if (file->fd < 0) code = fail_errno(path, "could not be opened");
     } else if (missing != 0 && missing != ENOENT) {
-        errno =
-            missing; /* a name too long is better said before the work than after it */
+        errno = missing; /* a name too long is said before the work, not after it */
         code = fail_errno(path, "could not be created");
     } else if (missing == 0 && S_ISDIR(info.st_mode)) {
         code = cy_report(CY_EXIT_FAILED, "%s is a folder, not a file to write", path);

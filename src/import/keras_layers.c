@@ -210,7 +210,7 @@ static carry_status read_time_distributed(const cy_keras_model *model,
              "%s: layer is %s, expected a layer", layer->label,
              cy_config_describe(inner).text);
     CY_CHECK(strcmp(class_name, "Dense") == 0, CARRY_E_UNSUPPORTED,
-             "%s wraps a %s; TimeDistributed(Dense) is supported", layer->label,
+             "%s wraps %s; TimeDistributed(Dense) is supported", layer->label,
              class_name);
     CY_CHECK(node->in_time, CARRY_E_FORMAT, "%s needs an input with a time axis",
              layer->label);

@@ -191,7 +191,7 @@ static const edit edits[] = {
      "e/embeddings is [7, 3], expected [8, 3]"},
     {IDS, "config.layers.1.config", "input_dim", "2147483648", FORMAT, "input_dim is"},
     {FUN, "config.layers.2.config.layer", "class_name", "\"LSTM\"", UNSUPPORTED,
-     "wraps a LSTM; TimeDistributed(Dense) is supported"},
+     "wraps LSTM; TimeDistributed(Dense) is supported"},
     /* inputs */
     {SEQ, "config.layers.0.config", "batch_shape", "[null, 3]", UNSUPPORTED,
      "has no time axis; carry needs [batch, time, features]"},
