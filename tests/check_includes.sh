@@ -7,8 +7,8 @@
 #                 import -> graph, base                            (only import.c names the importers)
 #                 kernels -> nothing of ours                       (graph may use kernels/activation.h, an enum)
 #
-# Only backend.c includes a backend's header; only graph, run and import include jansson, only import the parsers of
-# foreign formats. Unit tests may include what they test.
+# Only backend.c includes a backend's header; only graph, run and import include jansson, only graph xxHash, only import the
+# parsers of foreign formats. Unit tests may include what they test.
 #   check_includes.sh [TREE]     the tree is this one by default
 #   check_includes.sh --self-test
 set -euo pipefail
@@ -45,6 +45,7 @@ RULES
 foreign() {
     cat <<'RULES'
 ^jansson\.h$           ^src/(graph|run|import|cli)/
+^xxhash\.h$            ^src/graph/
 ^(hdf5(_hl)?|H5.*)\.h$ ^src/import/
 ^zip\.h$               ^src/import/
 RULES
@@ -150,7 +151,8 @@ self_test() {
     expect pass src/base/a.c '"base/mem.h"' '<carry/carry.h>' '<stdio.h>'
     expect fail src/base/a.c '"graph/graph.h"'
     expect fail src/base/a.c '<jansson.h>'
-    expect pass src/graph/a.c '"base/mem.h"' '"kernels/activation.h"' '<jansson.h>'
+    expect pass src/graph/a.c '"base/mem.h"' '"kernels/activation.h"' '<jansson.h>' '<xxhash.h>'
+    expect fail src/run/a.c '<xxhash.h>'
     expect fail src/graph/a.c '"kernels/lstm.h"'
     expect fail src/graph/a.c '"backend.h"'
     expect fail src/graph/a.c '"run/model.h"'

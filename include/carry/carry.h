@@ -456,7 +456,7 @@ CARRY_API carry_status carry_state_write(carry_session *session, carry_state sta
 
 /* Saving and restoring. The bytes are a safetensors file: tensors `LAYER/h`, `LAYER/c`, float32
  * [count, units], state i in row i; metadata with format, version, the model's fingerprint and
- * layers, and a checksum.
+ * layers, and a checksum that names its kind (XXH3; files from before, with FNV-1a, are read too).
  *
  * save: writes `count` states into `buffer` of `capacity` bytes and the length into *bytes. With
  * buffer == NULL only *bytes is set. Allocates.

@@ -14,7 +14,7 @@ if(TARGET carry_cli)
     set_target_properties(carry_cli PROPERTIES INSTALL_RPATH "$ORIGIN/${to_libraries}")
     install(TARGETS carry_cli RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 endif()
-install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES LICENSE docs/licences.md DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # What a static link needs beside carry itself. The CUDA backend holds C++. The parsers stand as flags and not as required packages:
 # `pkg-config --static` would go on to what they were themselves made with, and Debian's libzip names

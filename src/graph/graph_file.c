@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FILE_VERSION      "1"
+#define FILE_VERSION      "2"
+#define OLD_VERSION       "1" /* the same but for its checksum: FNV-1a */
 #define TENSOR_NAME_BYTES (CY_MAX_NAME + 32)
 
 static const char *const op_words[] = {[CY_OP_IDENTITY] = "identity",
@@ -329,8 +330,11 @@ static carry_status check_kind(const cy_safetensors *file)
     CY_CHECK(strcmp(kind, "model") == 0, CARRY_E_FORMAT,
              "this file holds a '%s', expected a model", kind);
     const char *version = cy_safetensors_metadata(file, "carry.version");
-    CY_CHECK(version && strcmp(version, FILE_VERSION) == 0, CARRY_E_UNSUPPORTED,
-             "the model file has version '%s', this carry reads version " FILE_VERSION,
+    CY_CHECK(version && (strcmp(version, FILE_VERSION) == 0 ||
+                         strcmp(version, OLD_VERSION) == 0),
+             CARRY_E_UNSUPPORTED,
+             "the model file has version '%s', this carry reads versions " OLD_VERSION
+             " and " FILE_VERSION,
              version ? version : "(none)");
     return CARRY_OK;
 }

@@ -1,6 +1,6 @@
 /* carry's own file: a safetensors file whose metadata holds the graph.
  *
- * Metadata: "carry.kind" = "model", "carry.version" = "1", "carry.graph" = the graph as JSON,
+ * Metadata: "carry.kind" = "model", "carry.version" = "2", "carry.graph" = the graph as JSON,
  * "carry.checksum". Tensors: float32, "LAYER/WEIGHT". */
 #ifndef CY_GRAPH_GRAPH_FILE_H
 #define CY_GRAPH_GRAPH_FILE_H

@@ -10,7 +10,7 @@
 
 #define MAX_HEADER_BYTES UINT64_C(100000000) /* the format's own bound */
 #define MAX_DEPTH        32
-#define CHECKSUM_BLANK   "0000000000000000"
+#define CHECKSUM_BLANK   "xxh3-64:0000000000000000"
 
 static uint64_t get_u64(const unsigned char *p)
 {
@@ -240,57 +240,85 @@ const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key)
     return json_string_value(json_object_get(file->metadata, key));
 }
 
-uint64_t cy_safetensors_hash_metadata(json_t *metadata)
+static void add_text(cy_checksum *sum, const char *text)
 {
-    /* Entries are mixed by addition: the order of a JSON object means nothing. */
-    uint64_t sum = 0;
-    const char *key;
-    json_t *value;
-    json_object_foreach(metadata, key, value)
-    {
-        if (strcmp(key, CY_ST_CHECKSUM) == 0) continue;
-        uint64_t hash = cy_hash64(CY_HASH_START, key, strlen(key) + 1);
-        const char *text = json_string_value(value);
-        sum += cy_hash64(hash, text, strlen(text) + 1);
-    }
-    return sum;
+    cy_checksum_add(sum, text, strlen(text) + 1);
 }
 
-uint64_t cy_safetensors_hash_begin(const cy_st_tensor *tensor)
+uint64_t cy_safetensors_hash_metadata(cy_checksum_kind kind, json_t *metadata)
 {
-    uint64_t hash = cy_hash64(CY_HASH_START, tensor->name, strlen(tensor->name) + 1);
-    hash = cy_hash64(hash, tensor->dtype, strlen(tensor->dtype) + 1);
+    /* Entries are mixed by addition: the order of a JSON object means nothing. */
+    uint64_t value = 0;
+    const char *key;
+    json_t *text;
+    json_object_foreach(metadata, key, text)
+    {
+        if (strcmp(key, CY_ST_CHECKSUM) == 0) continue;
+        cy_checksum sum;
+        cy_checksum_begin(&sum, kind);
+        add_text(&sum, key);
+        add_text(&sum, json_string_value(text));
+        value += cy_checksum_value(&sum);
+    }
+    return value;
+}
+
+void cy_safetensors_hash_begin(cy_checksum *sum, cy_checksum_kind kind,
+                               const cy_st_tensor *tensor)
+{
+    cy_checksum_begin(sum, kind);
+    add_text(sum, tensor->name);
+    add_text(sum, tensor->dtype);
     for (uint32_t axis = 0; axis < tensor->rank; axis++) {
         unsigned char bytes[8];
         put_u64(bytes, tensor->shape[axis]);
-        hash = cy_hash64(hash, bytes, sizeof bytes);
+        cy_checksum_add(sum, bytes, sizeof bytes);
     }
-    return hash;
 }
 
-static uint64_t checksum(const cy_safetensors *file)
+static uint64_t hash_file(const cy_safetensors *file, cy_checksum_kind kind)
 {
-    uint64_t sum = cy_safetensors_hash_metadata(file->metadata);
-    for (size_t i = 0; i < file->count; i++)
-        sum += cy_hash64(cy_safetensors_hash_begin(&file->tensors[i]),
-                         file->tensors[i].data, file->tensors[i].bytes);
-    return sum;
+    uint64_t value = cy_safetensors_hash_metadata(kind, file->metadata);
+    for (size_t i = 0; i < file->count; i++) {
+        cy_checksum sum;
+        cy_safetensors_hash_begin(&sum, kind, &file->tensors[i]);
+        cy_checksum_add(&sum, file->tensors[i].data, file->tensors[i].bytes);
+        value += cy_checksum_value(&sum);
+    }
+    return value;
 }
 
-carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t sum)
+carry_status cy_safetensors_stated(const cy_safetensors *file, bool *stated,
+                                   cy_checksum_kind *kind)
 {
-    const char *stated = cy_safetensors_metadata(file, CY_ST_CHECKSUM);
-    char text[17];
-    snprintf(text, sizeof text, "%016" PRIx64, sum);
-    CY_CHECK(!stated || strcmp(stated, text) == 0, CARRY_E_FORMAT,
-             "damaged: the checksum is %s, the file states %s", text, stated);
+    const char *text = cy_safetensors_metadata(file, CY_ST_CHECKSUM);
+    *stated = text != NULL;
+    CY_CHECK(!text || cy_checksum_find_kind(text, kind), CARRY_E_FORMAT,
+             "damaged: the file states the checksum '%.40s', which is of no known kind",
+             text);
+    return CARRY_OK;
+}
+
+carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t value)
+{
+    bool stated;
+    cy_checksum_kind kind;
+    char text[CY_CHECKSUM_TEXT_BYTES];
+    CY_TRY(cy_safetensors_stated(file, &stated, &kind));
+    if (!stated) return CARRY_OK;
+    cy_checksum_print(kind, value, text);
+    const char *wanted = cy_safetensors_metadata(file, CY_ST_CHECKSUM);
+    CY_CHECK(strcmp(wanted, text) == 0, CARRY_E_FORMAT,
+             "damaged: the checksum is %s, the file states %s", text, wanted);
     return CARRY_OK;
 }
 
 carry_status cy_safetensors_verify(const cy_safetensors *file)
 {
-    if (!cy_safetensors_metadata(file, CY_ST_CHECKSUM)) return CARRY_OK;
-    return cy_safetensors_compare(file, checksum(file));
+    bool stated;
+    cy_checksum_kind kind;
+    CY_TRY(cy_safetensors_stated(file, &stated, &kind));
+    return stated ? cy_safetensors_compare(file, hash_file(file, kind)) : CARRY_OK;
 }
 
 /* ---- writing -------------------------------------------------------------------------------- */
@@ -353,15 +381,15 @@ carry_status cy_safetensors_header(json_t *metadata, cy_st_tensor *tensors, size
     return CARRY_OK;
 }
 
-carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t sum)
+carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t value)
 {
     const char key[] = "\"" CY_ST_CHECKSUM "\":\"" CHECKSUM_BLANK;
     const size_t key_bytes = sizeof key - 1;
     for (size_t i = 8; i + key_bytes < bytes; i++)
         if (memcmp(header + i, key, key_bytes) == 0) {
-            char text[17];
-            snprintf(text, sizeof text, "%016" PRIx64, sum);
-            memcpy(header + i + key_bytes - 16, text, 16);
+            char text[CY_CHECKSUM_TEXT_BYTES];
+            cy_checksum_print(CY_ST_KIND, value, text);
+            memcpy(header + i + key_bytes - strlen(text), text, strlen(text));
             return CARRY_OK;
         }
     return cy_fail(CARRY_E_FORMAT, "the header lost its checksum");
@@ -393,7 +421,7 @@ carry_status cy_safetensors_seal(cy_st_writer *writer)
      * reader would refuse is never written. */
     cy_safetensors file;
     CY_TRY(cy_safetensors_open(&file, writer->block, writer->bytes));
-    uint64_t sum = checksum(&file);
+    uint64_t value = hash_file(&file, CY_ST_KIND);
     cy_safetensors_close(&file);
-    return cy_safetensors_enter(writer->block, (size_t)get_u64(writer->block) + 8, sum);
+    return cy_safetensors_enter(writer->block, (size_t)get_u64(writer->block) + 8, value);
 }

@@ -9,6 +9,7 @@
 #define CY_GRAPH_SAFETENSORS_H
 
 #include "base/status.h"
+#include "graph/checksum.h"
 
 #include <jansson.h>
 
@@ -48,14 +49,19 @@ const cy_st_tensor *cy_safetensors_find(const cy_safetensors *file, const char *
 const char *cy_safetensors_metadata(const cy_safetensors *file, const char *key);
 
 /* Over metadata (all but "carry.checksum"), names, dtypes, shapes and data, in an order that does not depend
- * on how the JSON is written: a sum of one hash of the metadata and one of each tensor. A tensor's begins here and goes
- * on with cy_hash64 over its data, in as many pieces as wanted. Written as 16 hex digits. */
-uint64_t cy_safetensors_hash_metadata(json_t *metadata);
-uint64_t cy_safetensors_hash_begin(const cy_st_tensor *tensor);
+ * on how the JSON is written: a sum of one hash for each entry of the metadata and one for each tensor. A tensor's begins
+ * here and goes on with cy_checksum_add over its data. Files are written with CY_ST_KIND. */
+#define CY_ST_KIND CY_CHECKSUM_XXH3
+uint64_t cy_safetensors_hash_metadata(cy_checksum_kind kind, json_t *metadata);
+void cy_safetensors_hash_begin(cy_checksum *sum, cy_checksum_kind kind,
+                               const cy_st_tensor *tensor);
 
-/* Whether `sum` is the checksum that the file states, if it states one. */
+/* The kind of checksum that the file states, *stated false: it states none. */
 #define CY_ST_CHECKSUM "carry.checksum"
-carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t sum);
+carry_status cy_safetensors_stated(const cy_safetensors *file, bool *stated,
+                                   cy_checksum_kind *kind);
+/* Whether `value`, of that kind, is what it states. */
+carry_status cy_safetensors_compare(const cy_safetensors *file, uint64_t value);
 
 /* Checks the checksum of a file in memory where it states one. */
 carry_status cy_safetensors_verify(const cy_safetensors *file);
@@ -66,7 +72,7 @@ carry_status cy_safetensors_verify(const cy_safetensors *file);
  *   metadata  a JSON object of strings, borrowed; the checksum is added */
 carry_status cy_safetensors_header(json_t *metadata, cy_st_tensor *tensors, size_t count,
                                    unsigned char **header, size_t *bytes);
-carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t sum);
+carry_status cy_safetensors_enter(unsigned char *header, size_t bytes, uint64_t value);
 
 /* A whole file in one block (cy_alloc): the header written and data[i] pointing where tensor i goes.
  * cy_safetensors_seal enters the checksum once the data is there. */

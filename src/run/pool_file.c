@@ -58,7 +58,7 @@ typedef struct saver {
     cy_state_table table;
     const carry_state *states;
     const int64_t *keys;
-    uint64_t sum; /* the checksum so far */
+    uint64_t sum; /* of the checksum so far: metadata and whole tensors */
     cy_replacement file;
     block block;
 } saver;
@@ -66,10 +66,10 @@ typedef struct saver {
 static carry_status save_rows(saver *s)
 {
     cy_state_table *table = &s->table;
-    uint64_t *hashes = cy_alloc(table->listed * sizeof *hashes);
+    cy_checksum *hashes = cy_alloc(table->listed * sizeof *hashes);
     CY_CHECK(hashes, CARRY_E_MEMORY, "out of memory: %zu checksums", table->listed);
     for (size_t i = 0; i < table->listed; i++)
-        hashes[i] = cy_safetensors_hash_begin(&table->list[i]);
+        cy_safetensors_hash_begin(&hashes[i], CY_ST_KIND, &table->list[i]);
     carry_status status = CARRY_OK;
     for (uint64_t row = 0, rows; row < table->count && status == CARRY_OK; row += rows) {
         rows = least(s->block.rows, table->count - row);
@@ -77,13 +77,13 @@ static carry_status save_rows(saver *s)
         for (size_t i = 0; i < table->listed && status == CARRY_OK; i++) {
             const cy_st_tensor *tensor = &table->list[i];
             uint64_t row_bytes = tensor->shape[1] * sizeof(float);
-            hashes[i] = cy_hash64(hashes[i], tensor->data, rows * row_bytes);
+            cy_checksum_add(&hashes[i], tensor->data, rows * row_bytes);
             status = cy_replace_write(&s->file, tensor->data, rows * row_bytes,
                                       tensor->offset + row * row_bytes);
         }
     }
     for (size_t i = 0; i < table->listed; i++)
-        s->sum += hashes[i];
+        s->sum += cy_checksum_value(&hashes[i]);
     cy_free(hashes);
     return status;
 }
@@ -92,7 +92,10 @@ static carry_status save_keys(saver *s)
 {
     if (!s->keys) return CARRY_OK;
     const cy_st_tensor *tensor = &s->table.list[s->table.listed];
-    s->sum += cy_hash64(cy_safetensors_hash_begin(tensor), s->keys, tensor->bytes);
+    cy_checksum hash;
+    cy_safetensors_hash_begin(&hash, CY_ST_KIND, tensor);
+    cy_checksum_add(&hash, s->keys, tensor->bytes);
+    s->sum += cy_checksum_value(&hash);
     return cy_replace_write(&s->file, s->keys, tensor->bytes, tensor->offset);
 }
 
@@ -120,7 +123,7 @@ static carry_status save_file(saver *s)
                  : cy_fail(CARRY_E_MEMORY, "out of memory saving %llu states",
                            (unsigned long long)table->count);
     if (status == CARRY_OK) {
-        s->sum = cy_safetensors_hash_metadata(metadata);
+        s->sum = cy_safetensors_hash_metadata(CY_ST_KIND, metadata);
         status = save_data(s, header, bytes);
     }
     cy_free(s->block.data);
@@ -257,22 +260,26 @@ static carry_status check_room(const loader *l, uint64_t count)
 
 static carry_status verify(const loader *l)
 {
-    if (!cy_safetensors_metadata(&l->file, CY_ST_CHECKSUM)) return CARRY_OK;
+    bool stated;
+    cy_checksum_kind kind;
+    CY_TRY(cy_safetensors_stated(&l->file, &stated, &kind));
+    if (!stated) return CARRY_OK;
     unsigned char *piece = cy_alloc(BLOCK_BYTES);
     CY_CHECK(piece, CARRY_E_MEMORY, "out of memory: %llu bytes to read a file through",
              (unsigned long long)BLOCK_BYTES);
-    uint64_t sum = cy_safetensors_hash_metadata(l->file.metadata);
+    uint64_t sum = cy_safetensors_hash_metadata(kind, l->file.metadata);
     carry_status status = CARRY_OK;
     for (size_t i = 0; i < l->file.count && status == CARRY_OK; i++) {
         const cy_st_tensor *tensor = &l->file.tensors[i];
-        uint64_t hash = cy_safetensors_hash_begin(tensor);
+        cy_checksum hash;
+        cy_safetensors_hash_begin(&hash, kind, tensor);
         for (uint64_t at = 0, bytes; at < tensor->bytes && status == CARRY_OK;
              at += bytes) {
             bytes = least(BLOCK_BYTES, tensor->bytes - at);
             status = read_at(l, piece, bytes, tensor->offset + at);
-            if (status == CARRY_OK) hash = cy_hash64(hash, piece, bytes);
+            if (status == CARRY_OK) cy_checksum_add(&hash, piece, bytes);
         }
-        sum += hash;
+        sum += cy_checksum_value(&hash);
     }
     cy_free(piece);
     return status == CARRY_OK ? cy_safetensors_compare(&l->file, sum) : status;

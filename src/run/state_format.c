@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-#define FILE_VERSION   "1"
+#define FILE_VERSION   "2"
+#define OLD_VERSION    "1" /* the same but for its checksum: FNV-1a */
 #define NAME_BYTES     (CY_MAX_NAME + 8)
 #define VERSIONS_BYTES ((uint64_t)1 << 20)
 
@@ -90,8 +91,11 @@ carry_status cy_state_check_kind(const cy_safetensors *file)
     CY_CHECK(!kind || strcmp(kind, "state") == 0, CARRY_E_FORMAT,
              "this file holds a '%s', expected a state", kind);
     const char *version = cy_safetensors_metadata(file, "carry.version");
-    CY_CHECK(!version || strcmp(version, FILE_VERSION) == 0, CARRY_E_UNSUPPORTED,
-             "the saved state has version '%s', this carry reads version " FILE_VERSION,
+    CY_CHECK(!version || strcmp(version, FILE_VERSION) == 0 ||
+                 strcmp(version, OLD_VERSION) == 0,
+             CARRY_E_UNSUPPORTED,
+             "the saved state has version '%s', this carry reads versions " OLD_VERSION
+             " and " FILE_VERSION,
              version);
     CY_CHECK(!kind || cy_safetensors_metadata(file, "carry.checksum"), CARRY_E_FORMAT,
              "the saved state has no carry.checksum, which every state that carry saves "
