@@ -10,6 +10,7 @@
 
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -356,22 +357,29 @@ static int check_which(const bench_options *given, const cy_load_options *load)
     return -1;
 }
 
+#define MOST_SECONDS 86400.0
+
 /* NOT_GIVEN becomes the default; 0 is no time and no rate. */
-static int settle_number(const char *name, double *value, double or_else)
+static int settle_number(const char *name, double *value, double or_else, double most)
 {
     if (*value == NOT_GIVEN) *value = or_else;
     else if (*value == 0)
         return cy_report(CY_EXIT_USAGE, "--%s takes a number above 0, not 0", name);
+    else if (*value > most)
+        return cy_report(CY_EXIT_USAGE, "--%s takes a number up to %.9g, not %.9g", name,
+                         most, *value);
     return -1;
 }
 
 static int bench_under_load(const bench_options *given, cy_load_options *load)
 {
-    int code = settle_number("rate", &load->rate, 0);
-    if (code < 0) code = settle_number("deadline-ms", &load->deadline_s, 10);
+    const double most_ms = 1e3 * MOST_SECONDS;
+    int code = settle_number("rate", &load->rate, 0, HUGE_VAL);
+    if (code < 0) code = settle_number("deadline-ms", &load->deadline_s, 10, most_ms);
     if (code < 0)
-        code = settle_number("collect-ms", &load->collect_s, load->deadline_s / 4);
-    if (code < 0) code = settle_number("seconds", &load->seconds, 1);
+        code =
+            settle_number("collect-ms", &load->collect_s, load->deadline_s / 4, most_ms);
+    if (code < 0) code = settle_number("seconds", &load->seconds, 1, MOST_SECONDS);
     if (code >= 0) return code;
     load->deadline_s *= 1e-3;
     load->collect_s *= 1e-3;

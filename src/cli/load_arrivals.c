@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define MOST_TIME_S 1e9 /* beside it, a clock in double still tells microseconds */
+
 static int add(cy_arrivals *arrivals, double at_s, uint64_t sequence, uint64_t steps)
 {
     if (arrivals->count == arrivals->room) {
@@ -107,6 +109,8 @@ static int read_line(cy_arrivals *arrivals, const trace_line *line, double *at_s
         (*end != ' ' && *end != '\t') || !isfinite(time_s) || time_s < 0)
         return refuse(line, "the time is no number of at least 0; a line is "
                             "TIME_SECONDS SEQUENCE STEPS");
+    if (time_s > MOST_TIME_S)
+        return refuse(line, "the time is more than 1e9 s, some 30 years");
     if (time_s < *at_s) {
         snprintf(why, sizeof why, "time %.9g is before %.9g of an earlier line", time_s,
                  *at_s);

@@ -137,11 +137,13 @@ int cy_load_json(const cy_load *load, const cy_verdict verdicts[CY_WAYS],
 {
     const cy_load_options *options = load->options;
     json_t *ways = json_array(), *memory = json_array();
+    /* jansson gives NULL where memory is out, or a number is not finite */
+    int failed = 0;
     for (int way = 0; way < CY_WAYS; way++)
-        json_array_append_new(ways, way_json(load, &verdicts[way]));
+        failed |= json_array_append_new(ways, way_json(load, &verdicts[way]));
     for (int way = 0; way < CY_MEMORY_WAYS; way++) {
         const cy_comparison *result = &results[way];
-        json_array_append_new(
+        failed |= json_array_append_new(
             memory, json_pack("{s:s, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "mode",
                               cy_memory_way_names[way], "rows", (json_int_t)result->rows,
                               "steps_per_s", result->steps_per_s, "us_per_step",
@@ -161,7 +163,8 @@ int cy_load_json(const cy_load *load, const cy_verdict verdicts[CY_WAYS],
                   1e3 * options->collect_s, "seconds", options->seconds, "window",
                   (json_int_t)load->window, "ways", ways, "memory", memory);
     free(model);
-    int failed = all == NULL || json_dumpf(all, stdout, JSON_REAL_PRECISION(6)) != 0;
+    failed =
+        failed || all == NULL || json_dumpf(all, stdout, JSON_REAL_PRECISION(6)) != 0;
     json_decref(all);
     if (failed) return cy_load_memory();
     putchar('\n');
@@ -209,28 +212,47 @@ static void plot_data(FILE *to, const cy_load *load, const cy_verdict verdicts[C
     }
 }
 
+/* In gnuplot's quotes, a quote in the name stands twice. */
+static void quote(FILE *to, const char *name, const char *suffix)
+{
+    fputc('\'', to);
+    for (; *name != 0; name++) {
+        if (*name == '\'') fputc('\'', to);
+        fputc(*name, to);
+    }
+    fprintf(to, "%s'", suffix);
+}
+
+static void plot_ways(FILE *to, const char *name, int column)
+{
+    for (int way = 0; way < CY_WAYS; way++) {
+        quote(to, name, ".dat");
+        fprintf(to, " index %d using 1:%d with points pointtype %d title '%s', ", way,
+                column, 5 + 2 * way, cy_way_names[way]);
+    }
+}
+
 static void plot_script(FILE *to, const char *name, const cy_load *load)
 {
     fprintf(to,
             "# gnuplot %s.gp, in this folder, draws %s.svg\n"
             "set terminal svg size 900,420 background 'white'\n"
-            "set output '%s.svg'\n"
-            "set multiplot layout 1,2 title '%" PRIu64 " states'\n"
+            "set output ",
+            name, name);
+    quote(to, name, ".svg");
+    fprintf(to,
+            "\nset multiplot layout 1,2 title '%" PRIu64 " states'\n"
             "set logscale xy\nset grid\nset key left top\n"
             "set xlabel 'steps/s that arrive'\n"
             "set ylabel 'p99 latency, ms'\n"
             "plot ",
-            name, name, name, load->states);
-    for (int way = 0; way < CY_WAYS; way++)
-        fprintf(to, "'%s.dat' index %d using 1:4 with points pointtype %d title '%s', ",
-                name, way, 5 + 2 * way, cy_way_names[way]);
+            load->states);
+    plot_ways(to, name, 4);
     fprintf(to,
             "%.6g with lines dashtype 2 linecolor 'black' title 'deadline'\n"
             "set ylabel 'steps/s done'\nplot ",
             1e3 * load->options->deadline_s);
-    for (int way = 0; way < CY_WAYS; way++)
-        fprintf(to, "'%s.dat' index %d using 1:2 with points pointtype %d title '%s', ",
-                name, way, 5 + 2 * way, cy_way_names[way]);
+    plot_ways(to, name, 2);
     fprintf(to, "x with lines dashtype 2 linecolor 'black' title 'all of them'\n");
 }
 

@@ -268,9 +268,6 @@ static void do_fork(world *w)
     size_t count = 1 + pick(w, MOST_FORKS);
     if (w->count + count > w->max_states) {
         MUST_FAIL(w, CARRY_E_FULL, carry_state_fork(w->session, source, copies, count));
-        uint64_t opened = w->max_states - w->count; /* and closed again */
-        w->opened += opened;
-        w->closed += opened;
         w->rejected++;
         return;
     }
