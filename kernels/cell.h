@@ -1,24 +1,17 @@
-/* Contract of the cell: the arithmetic of the gates, and of every activation, in scalar form.
+/* Contract of the cell: the arithmetic of the gates, in scalar form, and activations over a vector.
  *
  * cy_activate_f32_ref   y = activation(x) over a vector; softmax and log_softmax normalise over it
  * cy_lstm_cell_f32_ref  everything of an LSTM step behind the products
  *
- * These are the only places where an activation other than tanh and sigmoid is written down; the
- * vector variants have those two fused (cpu/lstm_tmpl.h) and leave the rest to these. */
+ * The formulas are those of kernels/activate.h; the vector variants have tanh and sigmoid fused (cpu/lstm_tmpl.h) and
+ * leave the rest to these. */
 #ifndef CY_KERNELS_CELL_H
 #define CY_KERNELS_CELL_H
 
-#include "kernels/activation.h"
+#include "kernels/activate.h"
 #include "kernels/lstm.h"
 
-#include <stdbool.h>
 #include <stddef.h>
-
-/* True if a unit's result depends on the whole vector: such a step waits for all panels. */
-static inline bool cy_activation_spans_row(cy_activation activation)
-{
-    return activation == CY_ACT_SOFTMAX || activation == CY_ACT_LOG_SOFTMAX;
-}
 
 /* y[n] = activation(x[n]); y may be x. */
 void cy_activate_f32_ref(cy_activation activation, const float *x, float *y, size_t n);

@@ -90,7 +90,7 @@ __device__ __forceinline__ float value_of(probe_function function, float x)
     case PROBE_TANH:
         return tanhf(x);
     case PROBE_SIGMOID:
-        return cy::sigmoid(x);
+        return cy_sigmoid(x);
     }
     return x;
 }

@@ -22,7 +22,7 @@ enum probe_function {
     PROBE_TANH_APPROX,
     PROBE_SIGMOID_FAST, /* ex2 and rcp */
     PROBE_TANH_FAST,
-    PROBE_EXP, /* what carry uses: expf, tanhf, and the sigmoid of activate.cuh */
+    PROBE_EXP, /* what carry uses: expf, tanhf, and the sigmoid of activate.h */
     PROBE_TANH,
     PROBE_SIGMOID
 };

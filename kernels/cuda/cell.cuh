@@ -55,13 +55,13 @@ __device__ __forceinline__ float advance(const cy_cuda_lstm_cell &cell,
     }
     float c = c_before(cell, row, at, unit), h;
     if (GATES == GATES_USUAL) {
-        c = fmaf(sigmoid(z.y), c, sigmoid(z.x) * tanhf(z.z));
-        h = sigmoid(z.w) * tanhf(c);
+        c = fmaf(cy_sigmoid(z.y), c, cy_sigmoid(z.x) * tanhf(z.z));
+        h = cy_sigmoid(z.w) * tanhf(c);
     } else {
-        c = fmaf(activate(cell.recurrent_activation, z.y), c,
-                 activate(cell.recurrent_activation, z.x) *
-                     activate(cell.activation, z.z));
-        h = activate(cell.recurrent_activation, z.w) * activate(cell.activation, c);
+        c = fmaf(cy_activate(cell.recurrent_activation, z.y), c,
+                 cy_activate(cell.recurrent_activation, z.x) *
+                     cy_activate(cell.activation, z.z));
+        h = cy_activate(cell.recurrent_activation, z.w) * cy_activate(cell.activation, c);
     }
     leave<H>(cell, row, at, unit, h, c);
     return h;

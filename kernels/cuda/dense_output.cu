@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(THREADS) dense_output(cy_cuda_dense_output den
     if (!rests(dense, position)) {
         value = dense.z[flat];
         if (dense.bias) value += dense.bias[column];
-        value = cy::activate(dense.activation, value);
+        value = cy_activate(dense.activation, value);
     }
     dense.z[flat] = value;
 }
@@ -67,7 +67,7 @@ extern "C" cudaError_t cy_cuda_dense_output_launch(const cy_cuda_dense_output *d
     unsigned blocks =
         cy::flat_blocks(THREADS, dense->step_count, dense->row_count, dense->width);
     if (blocks == 0) return cudaErrorInvalidValue;
-    if (cy::spans_row(dense->activation))
+    if (cy_activation_spans_row(dense->activation))
         return dev::launch(
             dense_output_rows,
             {dim3(dense->step_count * dense->row_count), dim3(THREADS), 0, 0, 0},

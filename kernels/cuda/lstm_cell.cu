@@ -106,7 +106,8 @@ template <class H>
 cudaError_t launch_cell(const cy_cuda_lstm_cell &cell, unsigned blocks,
                         cudaStream_t cuda_stream)
 {
-    if (cy::spans_row(cell.activation) || cy::spans_row(cell.recurrent_activation))
+    if (cy_activation_spans_row(cell.activation) ||
+        cy_activation_spans_row(cell.recurrent_activation))
         return dev::launch(lstm_cell_rows<H>,
                            {dim3(cell.row_count), dim3(THREADS), 0, 0, 0}, cuda_stream,
                            cell);

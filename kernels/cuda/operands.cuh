@@ -64,8 +64,8 @@ inline bool step_possible(const cy_cuda_lstm_step &s)
     return flat_blocks(1, cell.row_count, cell.units, 4) &&
            flat_blocks(1, cell.units, cell.units, 4) && (cell.z != nullptr) != input &&
            (!input || flat_blocks(1, s.features, cell.units, 4)) &&
-           (cell.step == 0 || s.h_prev) && !spans_row(cell.activation) &&
-           !spans_row(cell.recurrent_activation);
+           (cell.step == 0 || s.h_prev) && !cy_activation_spans_row(cell.activation) &&
+           !cy_activation_spans_row(cell.recurrent_activation);
 }
 
 } // namespace cy

@@ -1,5 +1,7 @@
 #include "cuda/cuda_plan.h"
 
+#include "kernels/activate.h"
+
 #include <stdio.h>
 
 /* Rates of one multiprocessor of an H200, and what a kernel costs by itself in a graph. Expected, not measured:
@@ -33,14 +35,10 @@ static double passes(unsigned rows, unsigned rows_of_a_pass)
     return (double)whole;
 }
 
-static bool spans_row(cy_activation activation)
-{
-    return activation == CY_ACT_SOFTMAX || activation == CY_ACT_LOG_SOFTMAX;
-}
-
 static bool has_spanning(const cy_cuda_lstm_shape *shape)
 {
-    return spans_row(shape->activation) || spans_row(shape->recurrent_activation);
+    return cy_activation_spans_row(shape->activation) ||
+           cy_activation_spans_row(shape->recurrent_activation);
 }
 
 /* What lstm_step_mma can do; and at B = 1 it would multiply seven rows of zeros. */

@@ -6,18 +6,45 @@
 
 /* ---- saving --------------------------------------------------------------------------------- */
 
-static carry_status write_file(cy_state_table *table, const carry_state *states,
-                               cy_st_writer *writer)
+static carry_status measure(cy_state_table *table, json_t *metadata, size_t *bytes)
+{
+    unsigned char *header;
+    CY_TRY(cy_safetensors_header(metadata, table->list, table->listed, &header, bytes));
+    cy_free(header);
+    for (size_t i = 0; i < table->listed; i++)
+        *bytes += table->list[i].bytes;
+    return CARRY_OK;
+}
+
+/* Into a block of its own: where saving fails, the caller's buffer is as it was. */
+static carry_status write_file(cy_state_table *table, json_t *metadata,
+                               const carry_state *states, void *buffer)
+{
+    cy_st_writer writer;
+    CY_TRY(cy_safetensors_layout(&writer, metadata, table->list, table->listed));
+    carry_status status = cy_state_rows_read(table, states, table->count);
+    if (status == CARRY_OK) status = cy_safetensors_seal(&writer);
+    if (status == CARRY_OK) memcpy(buffer, writer.block, writer.bytes);
+    cy_free(writer.block);
+    return status;
+}
+
+static carry_status save_table(cy_state_table *table, const carry_state *states,
+                               void *buffer, size_t capacity, size_t *bytes)
 {
     json_t *metadata = cy_state_metadata(table->session->model->graph);
-    carry_status status =
-        metadata ? cy_safetensors_layout(writer, metadata, table->list, table->listed)
-                 : cy_fail(CARRY_E_MEMORY, "out of memory saving %llu states",
-                           (unsigned long long)table->count);
+    CY_CHECK(metadata, CARRY_E_MEMORY, "out of memory saving %llu states",
+             (unsigned long long)table->count);
+    carry_status status = measure(table, metadata, bytes);
+    if (status == CARRY_OK && buffer)
+        status = *bytes <= capacity
+                     ? write_file(table, metadata, states, buffer)
+                     : cy_fail(CARRY_E_CAPACITY,
+                               "%llu states need %zu bytes, the buffer has %zu",
+                               (unsigned long long)table->count, *bytes, capacity);
+    if (status != CARRY_OK && status != CARRY_E_CAPACITY) *bytes = 0;
     json_decref(metadata);
-    CY_TRY(status);
-    CY_TRY(cy_state_rows_read(table, states, table->count));
-    return cy_safetensors_seal(writer);
+    return status;
 }
 
 static carry_status save_states(carry_session *session, const carry_state *states,
@@ -29,18 +56,8 @@ static carry_status save_states(carry_session *session, const carry_state *state
         CY_TRY(cy_pool_find(&session->pool, states[i], &slot));
     cy_state_table table;
     CY_TRY(cy_state_table_open(&table, session, count, tensors));
-    cy_st_writer writer = {0};
-    carry_status status = write_file(&table, states, &writer);
+    carry_status status = save_table(&table, states, buffer, capacity, bytes);
     cy_state_table_close(&table);
-    if (status == CARRY_OK) {
-        *bytes = writer.bytes;
-        if (buffer && capacity < writer.bytes)
-            status =
-                cy_fail(CARRY_E_CAPACITY, "%zu states need %zu bytes, the buffer has %zu",
-                        count, writer.bytes, capacity);
-        else if (buffer) memcpy(buffer, writer.block, writer.bytes);
-    }
-    cy_free(writer.block);
     return status;
 }
 
