@@ -422,8 +422,8 @@ typedef struct carry_sweep_options {
 } carry_sweep_options;
 
 /* Closes the states that have been idle: not opened (as a fork too), advanced, reset, written, restored or given
- * a parent by a reorder for `idle_calls` calls and for `idle_ms` milliseconds, longest idle first. Takes time for the states it closes,
- * not for those it leaves. Their handles are stale afterwards.
+ * a parent by a reorder for `idle_calls` calls and for `idle_ms` milliseconds, longest idle first. Takes time for the
+ * states it closes, not for those it leaves. Their handles are stale afterwards.
  *   *swept  receives how many were closed; may be NULL
  * Errors: E_ARGUMENT, E_BUSY, E_DEVICE; what was closed before stays closed. */
 CARRY_API carry_status carry_session_sweep(carry_session *session,

@@ -206,9 +206,9 @@ cudaError_t cy_cuda_lstm_step_launch(const cy_cuda_lstm_step *step,
                                      cudaStream_t cuda_stream);
 
 /* The same on tensor cores, for 8 to some 64 rows: sm_80 and later, bf16 or f16 operands, tanh and sigmoid,
- * units and features multiples of 8. The weights are packed alike. Its sums have an order of their own, not that of cy_cuda_product;
- * a row's do not depend on its neighbours. prepare, once for the type on the current device, goes before the first
- * launch there: it asks for more shared memory than a kernel has by itself. */
+ * units and features multiples of 8. The weights are packed alike. Its sums have an order of their own, not that of
+ * cy_cuda_product; a row's do not depend on its neighbours. prepare, once for the type on the current device, goes before
+ * the first launch there: it asks for more shared memory than a kernel has by itself. */
 cudaError_t cy_cuda_lstm_step_mma_prepare(cy_cuda_type type);
 cudaError_t cy_cuda_lstm_step_mma_launch(const cy_cuda_lstm_step *step,
                                          cudaStream_t cuda_stream);

@@ -6,8 +6,8 @@
  *
  * Layout: in is [step][row][width] or [row][width], as the kernels leave it, without the rows that rest from the
  * chunk's first step on; the port is the caller's array, any
- * strides, any type, rows in the caller's order, each with as much room as all or, packed, as it needs. What a mode does not name stays untouched: a row that goes on
- * after this chunk has its last step elsewhere.
+ * strides, any type, rows in the caller's order, each with as much room as all or, packed, as it needs. What a mode does
+ * not name stays untouched: a row that goes on after this chunk has its last step elsewhere.
  *
  * Why this shape: as in gather.cu, one thread an element; the two modes of one value a row run over rows only.
  * Predicted on an H200, not measured: 4 to 8 bytes an element at 4.0 TB/s, 2 us a million elements.

@@ -31,7 +31,8 @@ carry_model_options cy_device_model_options(const cy_device_options *on);
 const char *cy_precision_name(carry_precision precision);
 
 /* Says once, on stderr, why "auto" took the CPU: where --device auto is written out, and where a device is there
- * that cannot be used (and CUDA_VISIBLE_DEVICES does not hide it). A build without a GPU backend does not say so each time. */
+ * that cannot be used (and CUDA_VISIBLE_DEVICES does not hide it). A build without a GPU backend does not say so each
+ * time. */
 void cy_device_report_note(const cy_device_options *on, const carry_model *model);
 
 /* "NVIDIA H200, compute capability 9.0", into text[bytes]; the name itself where nothing more is known. */

@@ -1,7 +1,8 @@
 /* First use, while a session is opened. CUDA loads a kernel when it is first launched, and cuBLAS one of its own when it
  * first gets a product of a kind: that allocates, and may wait for the whole device. So whatever a call could need is
  * used here: chunks of rows that are all absent, once in each way that an LSTM layer can be computed, and the products
- * for numbers of rows that different kernels do; and what moves states to a file and back. No row reads or writes a state or an array; the workspace is scratch. */
+ * for numbers of rows that different kernels do; and what moves states to a file and back. No row reads or writes a state
+ * or an array; the workspace is scratch. */
 #include "base/mem.h"
 #include "cuda/cuda_error.h"
 #include "cuda/cuda_session.h"

@@ -7,8 +7,8 @@
  *     tensor 1  [..... block ......]      one write or read for each tensor and block
  *     keys      [..................]
  *
- * Memory taken: a block (BLOCK_BYTES, or one state if that is more), a MiB or one state, and the header, which grows with the
- * layers and not with the states; 16 bytes for each state if all open ones are saved. Each tensor's hash goes on from
+ * Memory taken: a block (BLOCK_BYTES, or one state if that is more), a MiB or one state, and the header, which grows with
+ * the layers and not with the states; 16 bytes for each state if all open ones are saved. Each tensor's hash goes on from
  * block to block. The header comes last: until then the file beside begins with zeros, and nobody takes it for one. */
 #define _POSIX_C_SOURCE 200809L
 #include "base/mem.h"
