@@ -69,9 +69,10 @@ typedef struct run_job {
     size_t sink_count;
 } run_job;
 
-static int out_of_memory(const char *what)
+static int out_of_memory(const char *what, uint64_t bytes)
 {
-    return cy_report(CY_EXIT_FAILED, "out of memory for %s", what);
+    return cy_report(CY_EXIT_FAILED, "out of memory: %" PRIu64 " bytes for %s", bytes,
+                     what);
 }
 
 static int model_failed(const run_job *job)
@@ -99,7 +100,7 @@ static int read_lengths(run_job *job)
                          path, cy_shape_text(shape, npy.shape, npy.rank),
                          job->options->input, rows, rows);
     else if ((job->lengths = calloc(rows, sizeof *job->lengths)) == NULL)
-        code = out_of_memory("the steps of the rows");
+        code = out_of_memory("the steps of the rows", rows * sizeof *job->lengths);
     else code = cy_npy_read(&npy, &view, 0, rows, 0, 1);
     for (uint64_t row = 0; code == CY_EXIT_OK && row < rows; row++) {
         int64_t length;
@@ -159,7 +160,7 @@ static int choose_mode(run_job *job)
 
     size_t tensors = job->info.state_tensors;
     job->carries = calloc(tensors + 1, 1);
-    if (job->carries == NULL) return out_of_memory("the state");
+    if (job->carries == NULL) return out_of_memory("the state tensors", tensors + 1);
     job->all_carry = true;
     for (size_t i = 0; i < tensors; i++) {
         carry_state_info state = {.size = sizeof state};
@@ -197,7 +198,7 @@ static int choose_outputs(run_job *job)
     job->arrays = calloc(job->output_count + 1, sizeof *job->arrays);
     job->sinks = calloc(job->output_count + 1, sizeof *job->sinks);
     if (job->outputs == NULL || job->arrays == NULL || job->sinks == NULL)
-        return out_of_memory("the outputs");
+        return out_of_memory("the outputs", job->output_count * sizeof *job->outputs);
     for (size_t i = 0; i < job->output_count; i++) {
         run_output *output = &job->outputs[i];
         output->port.size = sizeof output->port;
@@ -244,7 +245,7 @@ static int open_sinks(run_job *job)
         const char *layer = job->outputs[i].port.name;
         size_t bytes = strlen(options->output_all) + strlen(layer) + 32;
         char *path = malloc(bytes);
-        if (path == NULL) return out_of_memory("the name of an output");
+        if (path == NULL) return out_of_memory("the name of an output", bytes);
         int length = snprintf(path, bytes, "%s/%zu_", options->output_all, i);
         snprintf(path + length, bytes - (size_t)length, "%s.npy", layer);
         for (char *at = path + length; *at != 0; at++)
@@ -288,7 +289,7 @@ static int plan(run_job *job)
     job->in_call = calloc(row_steps, job->view.width * 4);
     job->steps_call = calloc(job->block.rows, sizeof *job->steps_call);
     if (job->in_call == NULL || job->steps_call == NULL)
-        return out_of_memory("a piece of input");
+        return out_of_memory("a piece of input", row_steps * job->view.width * 4);
     for (size_t i = 0; i < job->output_count; i++) {
         run_output *output = &job->outputs[i];
         job->arrays[i] = (carry_array){.size = sizeof(carry_array), .dtype = CARRY_F32};
@@ -297,7 +298,7 @@ static int plan(run_job *job)
         output->call = calloc(numbers, output->width * 4);
         if (!output->port.has_time) output->last = calloc(numbers, output->width * 4);
         if (output->call == NULL || (!output->port.has_time && output->last == NULL))
-            return out_of_memory("a piece of output");
+            return out_of_memory("a piece of output", numbers * output->width * 4);
         job->arrays[i].data = output->call;
         job->arrays[i].bytes = numbers * output->width * 4;
     }
@@ -330,7 +331,8 @@ static int open_session(run_job *job)
     if (status != CARRY_OK) return model_failed(job);
     if (job->state_count == 0) return CY_EXIT_OK;
     job->states = calloc(job->state_count, sizeof *job->states);
-    if (job->states == NULL) return out_of_memory("the states");
+    if (job->states == NULL)
+        return out_of_memory("the states", job->state_count * sizeof *job->states);
     for (size_t i = 0; i < job->state_count; i++)
         if (carry_state_open(job->session, &job->states[i]) != CARRY_OK)
             return model_failed(job);
@@ -362,7 +364,7 @@ static int write_states(run_job *job, cy_out_file *file)
                           &bytes) != CARRY_OK)
         return model_failed(job);
     void *data = malloc(bytes);
-    if (data == NULL) return out_of_memory("the states to save");
+    if (data == NULL) return out_of_memory("the states to save", bytes);
     int code = CY_EXIT_OK;
     if (carry_states_save(job->session, job->states, job->state_count, chosen, data,
                           bytes, &bytes) != CARRY_OK)
@@ -531,7 +533,8 @@ static int run_groups(run_job *job)
 {
     uint64_t rows = job->view.rows, done = 0;
     float *zeros = calloc(job->info.state_bytes / 4 + 1, sizeof *zeros);
-    int code = zeros == NULL ? out_of_memory("the state") : CY_EXIT_OK;
+    int code =
+        zeros == NULL ? out_of_memory("the state", job->info.state_bytes) : CY_EXIT_OK;
     cy_progress_start(rows * job->view.steps, "steps");
     for (uint64_t start = 0; start < rows && code == CY_EXIT_OK;
          start += job->group_rows) {
