@@ -97,7 +97,8 @@ CARRY_API const char *carry_version(void);
 CARRY_API const char *carry_backend_name(size_t index);
 
 /* The instruction set of the CPU kernels in use: "reference", "avx2" or "avx512". Chosen once, from
- * what the processor offers; the environment variable CARRY_ISA (one of the three words) caps it. */
+ * what the processor offers; the environment variable CARRY_ISA (one of the three words; any other is passed over)
+ * caps it. */
 CARRY_API const char *carry_cpu_isa(void);
 
 /* One device of this machine. */

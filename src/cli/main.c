@@ -50,6 +50,7 @@ static int print_version(void)
     printf("\ninstruction set: %s\nimporters:", carry_cpu_isa());
     for (size_t i = 0; carry_importer_name(i) != NULL; i++)
         printf("%s %s", i ? "," : "", carry_importer_name(i));
+    if (carry_importer_name(0) == NULL) printf(" none");
     printf("\nimports confined by: %s\n", cy_confined_means());
     return cy_finish_stdout();
 }
