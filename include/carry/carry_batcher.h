@@ -169,7 +169,8 @@ CARRY_API carry_status carry_batcher_state_add(carry_batcher *batcher, size_t wo
 
 /* carry_session_sweep of every worker's session: closes idle states, but none that has requests on their way or
  * waiting for room. on_idle is called as in a visit; idle_calls counts the calls of the state's worker. *swept receives
- * how many; may be NULL. Errors: as carry_session_sweep; E_BUSY. */
+ * how many, on failure too; may be NULL. Errors: as carry_session_sweep (E_DEVICE: a session is dead; the others are
+ * swept); E_BUSY. */
 CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
                                            const carry_sweep_options *options,
                                            size_t *swept);
