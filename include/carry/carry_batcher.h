@@ -141,7 +141,8 @@ CARRY_API carry_status carry_batcher_submit(carry_batcher *batcher,
 CARRY_API carry_status carry_batcher_wait(carry_batcher *batcher, carry_ticket ticket);
 
 /* A request that no call has taken yet is done now, CARRY_E_CANCELLED; of one in a call, the rest is dropped after
- * that call, and it is CARRY_E_CANCELLED if there was a rest. Errors: E_ARGUMENT, E_STALE (done already). */
+ * that call, and it is CARRY_E_CANCELLED if there was a rest. Who cancels within an on_done tells within it: a chain in
+ * which each on_done cancels the next request is as deep as it is long. Errors: E_ARGUMENT, E_STALE (done already). */
 CARRY_API carry_status carry_batcher_cancel(carry_batcher *batcher, carry_ticket ticket);
 
 /* The same for all requests of a state. *cancelled receives how many; may be NULL. Errors: E_ARGUMENT, E_STALE. */
@@ -168,7 +169,8 @@ CARRY_API carry_status carry_batcher_state_add(carry_batcher *batcher, size_t wo
 
 /* carry_session_sweep of every worker's session: closes idle states, but none that has requests on their way or
  * waiting for room. on_idle is called as in a visit; idle_calls counts the calls of the state's worker. *swept receives
- * how many; may be NULL. Errors: as carry_session_sweep; E_BUSY. */
+ * how many, on failure too; may be NULL. Errors: as carry_session_sweep (E_DEVICE: a session is dead; the others are
+ * swept); E_BUSY. */
 CARRY_API carry_status carry_batcher_sweep(carry_batcher *batcher,
                                            const carry_sweep_options *options,
                                            size_t *swept);

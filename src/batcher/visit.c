@@ -75,14 +75,16 @@ carry_status carry_batcher_sweep(carry_batcher *batcher,
     CY_TRY(cy_inside_refuse(batcher, "carry_batcher_sweep"));
     CY_TRY(cy_sized_read(&known, sizeof known, options, "carry_sweep_options"));
     known.size = sizeof known;
-    for (uint32_t i = 0; i < batcher->options.workers && status == CARRY_OK; i++) {
+    for (uint32_t i = 0; i < batcher->options.workers; i++) {
         size_t count;
         carry_sweep_options rest = known;
         if (known.most && all >= known.most) break;
         if (known.most) rest.most = known.most - all;
-        status = sweep_worker(&batcher->workers[i], &rest, &count);
+        carry_status of_worker = sweep_worker(&batcher->workers[i], &rest, &count);
         all += count;
-    }
+        if (of_worker != CARRY_OK) status = of_worker;
+        if (of_worker != CARRY_OK && of_worker != CARRY_E_DEVICE) break;
+    } /* past a dead session: states of the others are closed all the same */
     if (swept) *swept = all;
     return status;
 }

@@ -65,7 +65,8 @@ typedef struct cy_trial {
     uint64_t done, undone; /* of these */
     uint64_t repeated;     /* told more than once: must be 0 */
     uint64_t disordered;   /* done before an earlier one of their sequence: must be 0 */
-    uint64_t steps, calls; /* done, and by how many calls */
+    uint64_t steps;        /* done */
+    uint64_t calls, rows;  /* what was called, a row for each part of a cut arrival */
     double seconds;        /* from the first moment to the last answer */
     double p50, p99, p999; /* seconds; an undone arrival counts with its age */
     int met;               /* p99 within the deadline, and nothing undone */
@@ -96,7 +97,7 @@ typedef struct cy_server {
     uint64_t most_late; /* more late answers than this end the trial; UINT64_MAX: never */
     double deadline_s;
     atomic_ullong answered, late, repeated, disordered, failed;
-    uint64_t calls;
+    uint64_t calls, rows_called;
     char sentence[256]; /* of the first failure */
 
     /* direct: of one call */

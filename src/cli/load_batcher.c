@@ -118,5 +118,6 @@ int cy_batcher_way_serve(cy_server *server)
         carry_batcher_get_info(server->batcher, &after) != CARRY_OK)
         return cy_load_failed(server->load);
     server->calls = after.calls - before.calls;
+    server->rows_called = after.rows - before.rows;
     return code;
 }

@@ -124,6 +124,7 @@ static int run_call(cy_server *server, size_t rows)
                          .row_offsets = server->offsets};
     if (carry_run(server->session, &batch) != CARRY_OK) return cy_load_failed(load);
     server->calls++;
+    server->rows_called += rows;
     double now_s = cy_clock_seconds();
     for (size_t r = 0; r < rows; r++)
         cy_server_answer(server, server->rows[r], now_s);

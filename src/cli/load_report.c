@@ -17,7 +17,7 @@ static double per_second(const cy_trial *trial)
 
 static double rows_of_call(const cy_trial *trial)
 {
-    return trial->calls > 0 ? (double)trial->done / (double)trial->calls : 0;
+    return trial->calls > 0 ? (double)trial->rows / (double)trial->calls : 0;
 }
 
 /* ---- table ---------------------------------------------------------------------------------- */

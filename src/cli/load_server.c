@@ -48,7 +48,7 @@ int cy_server_run(cy_server *server, const cy_arrivals *arrivals, double limit_s
     server->arrivals = arrivals;
     server->deadline_s = server->load->options->deadline_s;
     server->most_late = stops == CY_TRIAL_STOPS ? arrivals->count / 100 : UINT64_MAX;
-    server->calls = 0;
+    server->calls = server->rows_called = 0;
     atomic_store(&server->answered, 0);
     atomic_store(&server->late, 0);
     atomic_store(&server->repeated, 0);

@@ -79,6 +79,7 @@ int cy_server_conclude(cy_server *server, double now_s, cy_trial *trial)
     trial->repeated = atomic_load(&server->repeated);
     trial->disordered = atomic_load(&server->disordered);
     trial->calls = server->calls;
+    trial->rows = server->rows_called;
     trial->met = trial->undone == 0 && trial->p99 <= server->deadline_s;
     return CY_EXIT_OK;
 }

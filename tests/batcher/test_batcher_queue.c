@@ -1,5 +1,6 @@
 /* The batcher under load and at its end: company, cancelling, draining, closing, fairness, failing calls. Linked
- * with --wrap=carry_run, so that a test acts in the midst of a call of the batcher, or makes it fail. */
+ * with --wrap for carry_run, so that a test acts in the midst of a call of the batcher, or makes it fail, and for
+ * carry_session_sweep. */
 #define _DEFAULT_SOURCE /* usleep */
 #include "base/status.h"
 #include "twin.h"
@@ -29,6 +30,21 @@ carry_status __wrap_carry_run(carry_session *session, const carry_batch *batch)
         if (status != CARRY_OK) return status;
     }
     return __real_carry_run(session, batch);
+}
+
+carry_status __real_carry_session_sweep(carry_session *session,
+                                        const carry_sweep_options *options,
+                                        size_t *swept);
+carry_status __wrap_carry_session_sweep(carry_session *session,
+                                        const carry_sweep_options *options,
+                                        size_t *swept);
+carry_status __wrap_carry_session_sweep(carry_session *session,
+                                        const carry_sweep_options *options, size_t *swept)
+{
+    *swept = 0;
+    return hook.act && hook.in == session
+               ? hook.act()
+               : __real_carry_session_sweep(session, options, swept);
 }
 
 /* ---- company -------------------------------------------------------------------------------- */
@@ -585,6 +601,13 @@ Test(batcher_queue, a_dead_session_fails_its_own_requests_and_no_others)
     carry_batcher_info info = batcher_info(&t);
     cr_expect_eq(info.failed, 5);
     cr_expect_eq(info.done, 10);
+    size_t swept; /* the other session's state, though this one's come first */
+    cr_assert_eq(worker, 0);
+    carry_sweep_options options = {.size = sizeof options, .idle_ms = 1};
+    usleep(20000);
+    FAILS(CARRY_E_DEVICE, "fell into the sea",
+          carry_batcher_sweep(t.batcher, &options, &swept));
+    cr_expect_eq(swept, 1);
     hook.act = NULL;
     jobs_free(jobs, 2);
     twin_close(&t);
