@@ -333,7 +333,7 @@ static void close_loaded(loader *l)
     for (uint64_t row = l->table.count; row-- > 0; l->states[row].id = 0) {
         cy_slot *slot;
         if (l->states[row].id && cy_pool_find(pool, l->states[row], &slot) == CARRY_OK)
-            cy_pool_give(pool, slot);
+            cy_pool_untake(pool, slot);
     }
 }
 
