@@ -68,8 +68,8 @@ extern "C" {
     X(E_STALE, 7, "the state was closed before")                           \
     X(E_DUPLICATE, 8, "the state is given twice in one batch")             \
     X(E_FOREIGN, 9, "the state belongs to another session")                \
-    X(E_FULL, 10, "the pool of states is full")                            \
-    X(E_BUSY, 11, "the session is in use by another thread")               \
+    X(E_FULL, 10, "no room for one more")                                  \
+    X(E_BUSY, 11, "in use: another call is not over")                      \
     X(E_CAPACITY, 12, "a buffer is too small")                             \
     X(E_DEVICE, 13, "the device is missing or failed")                     \
     X(E_INPUT, 14, "an input value is out of its range")                   \

@@ -198,10 +198,20 @@ void cy_worker_end_turn(cy_worker *worker);
 
 /* ---- room.c: under the lock ------------------------------------------------------------------ */
 
-/* Queues the request, now or after waiting. Errors: CARRY_E_FULL, CARRY_E_STALE, CARRY_E_ARGUMENT ({0}),
- * CARRY_E_CANCELLED (the batcher is being closed). */
+/* What a request was refused for. */
+typedef struct cy_room {
+    carry_state state;
+    uint32_t entries;      /* on their way, of the state */
+    uint32_t free_entries; /* left in the queue */
+} cy_room;
+
+/* Queues the request, now or after waiting. Errors: CARRY_E_STALE, CARRY_E_ARGUMENT ({0}), CARRY_E_CANCELLED (the
+ * batcher is being closed), and CARRY_E_FULL, without a sentence: cy_room_refused makes it of *room. */
 carry_status cy_room_submit(carry_batcher *batcher, const carry_request *request,
-                            uint32_t flags, carry_ticket *ticket);
+                            uint32_t flags, carry_ticket *ticket, cy_room *room);
+
+/* Not under the lock: overload is no time to hold it. Returns CARRY_E_FULL. */
+carry_status cy_room_refused(const carry_batcher *batcher, const cy_room *room);
 
 /* Entries have become free, or a state is being closed: those who wait are looked through. */
 void cy_room_offer(carry_batcher *batcher);

@@ -1,6 +1,6 @@
 /* Who gets a place in the queue. Places that become free go to those who wait for one, in the order in which they began
  * to wait, but past those whose state has as many requests as it may: so nobody who comes later, waiting or not, can take
- * what a waiting one could have had. All under the lock. */
+ * what a waiting one could have had. Under the lock, but for the refusal's sentence. */
 #include "batcher/batcher.h"
 
 /* Without a state_limit a state may have as many requests on its way as there are places left. A flood of one state
@@ -15,21 +15,20 @@ static bool may_take(const carry_batcher *batcher, const cy_member *member)
            member->entries < (limit ? limit : batcher->free_entries);
 }
 
-static carry_status refuse(carry_batcher *batcher, const cy_member *member)
+carry_status cy_room_refused(const carry_batcher *batcher, const cy_room *room)
 {
     const carry_batcher_options *options = &batcher->options;
-    unsigned long long state = (unsigned long long)member->state.id;
-    batcher->rejected++;
-    CY_CHECK(batcher->free_entries > 0, CARRY_E_FULL,
+    unsigned long long state = (unsigned long long)room->state.id;
+    CY_CHECK(room->free_entries > 0, CARRY_E_FULL,
              "%u requests are on their way, which is queue_limit", options->queue_limit);
     CY_CHECK(options->state_limit == 0, CARRY_E_FULL,
              "state %016llx has %u requests on their way, which is state_limit", state,
-             member->entries);
+             room->entries);
     return cy_fail(
         CARRY_E_FULL,
         "state %016llx has %u requests on their way, and of queue_limit %u only "
         "%u places are left: they are kept for states with fewer",
-        state, member->entries, options->queue_limit, batcher->free_entries);
+        state, room->entries, options->queue_limit, room->free_entries);
 }
 
 /* What bars a request for ever: the batcher or its state is being closed. */
@@ -110,7 +109,7 @@ static carry_status wait_for_room(carry_batcher *batcher, const carry_request *r
 }
 
 carry_status cy_room_submit(carry_batcher *batcher, const carry_request *request,
-                            uint32_t flags, carry_ticket *ticket)
+                            uint32_t flags, carry_ticket *ticket, cy_room *room)
 {
     cy_member *member = NULL;
     CY_TRY(find_open(batcher, request->state, &member));
@@ -118,6 +117,8 @@ carry_status cy_room_submit(carry_batcher *batcher, const carry_request *request
         cy_queue_request(member, request, ticket);
         return CARRY_OK;
     }
-    if (!(flags & CARRY_WAIT_FOR_ROOM)) return refuse(batcher, member);
-    return wait_for_room(batcher, request, ticket);
+    if (flags & CARRY_WAIT_FOR_ROOM) return wait_for_room(batcher, request, ticket);
+    batcher->rejected++;
+    *room = (cy_room){member->state, member->entries, batcher->free_entries};
+    return CARRY_E_FULL;
 }

@@ -94,6 +94,7 @@ carry_status carry_batcher_submit(carry_batcher *batcher, const carry_request *r
                                   uint32_t flags, carry_ticket *ticket)
 {
     carry_request known;
+    cy_room room;
     if (ticket) ticket->id = 0;
     CY_CHECK(batcher && request, CARRY_E_ARGUMENT, "carry_batcher_submit: %s is NULL",
              batcher ? "request" : "batcher");
@@ -107,9 +108,9 @@ carry_status carry_batcher_submit(carry_batcher *batcher, const carry_request *r
     CY_TRY(cy_sized_read(&known, sizeof known, request, "carry_request"));
     CY_TRY(check_request(batcher, &known));
     pthread_mutex_lock(&batcher->lock);
-    carry_status status = cy_room_submit(batcher, &known, flags, ticket);
+    carry_status status = cy_room_submit(batcher, &known, flags, ticket, &room);
     pthread_mutex_unlock(&batcher->lock);
-    return status;
+    return status == CARRY_E_FULL ? cy_room_refused(batcher, &room) : status;
 }
 
 /* ---- wait and cancel ------------------------------------------------------------------------ */
