@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RATES_MOST     8   /* tried in a search */
-#define NEAR_ENOUGH    1.1 /* the rate that was missed over the one that was met */
+#define RATES_MOST     10   /* tried in a search */
+#define NEAR_ENOUGH    1.05 /* the rate that was missed over the one that was met */
 #define REPEATS        3
 #define FEW_ARRIVALS   20 /* a trial that expects fewer says nothing */
 #define BURST_ARRIVALS 200000
