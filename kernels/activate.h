@@ -4,7 +4,8 @@
  * Formulas are those of Keras 3. Each keeps NaN (comparisons are turned so that a NaN falls through
  * to x itself), takes infinities as IEEE arithmetic does, and avoids overflow where the true result
  * is finite.
- * Accuracy: that of the float functions of the C library or of CUDA, about 1 ulp each, and of its double tanh.
+ * Accuracy: that of the float functions of the C library or of CUDA, about 1 ulp each; tanh and sigmoid by way of
+ * double half an ulp.
  * Test: tests/kernels/check_kernels.c, against formulas in double; tests/emu/test_kernels.cpp. */
 #ifndef CY_KERNELS_ACTIVATE_H
 #define CY_KERNELS_ACTIVATE_H
@@ -26,19 +27,24 @@ CY_FORMULA bool cy_activation_spans_row(cy_activation activation)
     return activation == CY_ACT_SOFTMAX || activation == CY_ACT_LOG_SOFTMAX;
 }
 
-/* e / (1 + e) on the negative side: 1 / (1 + exp(-x)) would overflow to 0 where the result is still
- * a denormal. */
+/* In float, for CUDA's usual LSTM, whose tanh and sigmoid are bounded on all sides. e / (1 + e) on the negative side:
+ * 1 / (1 + exp(-x)) would overflow to 0 where the result is still a denormal. */
 CY_FORMULA float cy_sigmoid(float x)
 {
     float e = expf(-fabsf(x));
     return (x < 0 ? e : 1) / (1 + e);
 }
 
-/* By way of double: the C library's tanhf may be off by 2 ulp, and gates without a bound make that grow from step to
- * step past what Keras is off by. (On CUDA the usual LSTM, tanh and sigmoid, has tanhf.) */
+/* By way of double: the C library's tanhf may be off by 2 ulp, cy_sigmoid by as much, and gates without a bound make
+ * that grow from step to step past what Keras is off by. (On CUDA the usual LSTM has tanhf and cy_sigmoid.) */
 CY_FORMULA float cy_tanh_of(float x)
 {
     return (float)tanh((double)x);
+}
+
+CY_FORMULA float cy_sigmoid_of(float x)
+{
+    return (float)(1 / (1 + exp(-(double)x)));
 }
 
 CY_FORMULA float cy_clip(float x, float low, float high)
@@ -57,7 +63,7 @@ CY_FORMULA float cy_activate(cy_activation activation, float x)
     case CY_ACT_TANH:
         return cy_tanh_of(x);
     case CY_ACT_SIGMOID:
-        return cy_sigmoid(x);
+        return cy_sigmoid_of(x);
     case CY_ACT_HARD_SIGMOID_02:
         return cy_clip(0.2f * x + 0.5f, 0, 1);
     case CY_ACT_HARD_SIGMOID_6TH:
@@ -81,7 +87,7 @@ CY_FORMULA float cy_activate(cy_activation activation, float x)
     case CY_ACT_EXPONENTIAL:
         return expf(x);
     case CY_ACT_SILU:
-        return x * cy_sigmoid(x);
+        return x * cy_sigmoid_of(x);
     case CY_ACT_HARD_SILU:
         return x * cy_clip(x + 3, 0, 6) / 6;
     case CY_ACT_GELU:

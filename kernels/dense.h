@@ -6,9 +6,10 @@
  *
  * Words: a panel is 4 * lanes columns; lanes is the variant's (cpu/cpu_kernels.h).
  *
- * Order, the same in every variant: an accumulator starts at the bias, then one fused multiply-add
- * for each k = 0 .. features-1. So an element's bits depend on nothing but its row and its column,
- * and all instruction sets give the same bits. */
+ * Order, the same in every variant: an accumulator starts at 0, takes one fused multiply-add for each
+ * k = 0 .. features-1, and the bias is added to the sum. So an element's bits depend on nothing but its
+ * row and its column, and all instruction sets give the same bits. The bias comes last because every
+ * addition rounds to the size of its sum: from a forget gate's bias of 1 on, all of them would. */
 #ifndef CY_KERNELS_DENSE_H
 #define CY_KERNELS_DENSE_H
 

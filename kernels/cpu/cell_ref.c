@@ -12,12 +12,13 @@ static void softmax(cy_activation activation, const float *x, float *y, size_t n
     for (size_t i = 1; i < n; i++)
         if (x[i] > max) max = x[i];
     if (activation == CY_ACT_LOG_SOFTMAX) {
-        float sum = 0;
+        double sum =
+            0; /* in float every unit would have the logarithm's error, in the same direction */
         for (size_t i = 0; i < n; i++)
-            sum += expf(x[i] - max);
-        float log_sum = logf(sum);
+            sum += exp((double)x[i] - max);
+        double log_sum = log(sum);
         for (size_t i = 0; i < n; i++)
-            y[i] = x[i] - max - log_sum;
+            y[i] = (float)((double)x[i] - max - log_sum);
     } else {
         float sum = 0;
         for (size_t i = 0; i < n; i++) {

@@ -14,10 +14,10 @@ void cy_dense_f32_ref(const cy_dense *d)
         for (size_t r = 0; r < d->rows; r++) {
             float *out = d->out + r * d->row_stride + p * d->panel_stride; /* [4] */
             for (size_t j = 0; j < 4; j++) {
-                float sum = d->bias[p * 4 + j];
+                float sum = 0;
                 for (size_t k = 0; k < d->features; k++)
                     sum = fmaf(d->x[r][k], kernel[k * 4 + j], sum);
-                out[j] = sum;
+                out[j] = sum + d->bias[p * 4 + j];
             }
         }
     }

@@ -19,7 +19,7 @@ V_INLINE void dense_tile(const int rows, const int panels, const cy_dense *d, si
     for (int i = 0; i < rows * panels; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            acc[i][j] = v_load(d->bias + ((p + i % panels) * 4 + j) * V_LANES);
+            acc[i][j] = v_set(0);
 
     multiply(rows, panels, d->features, a, d->kernel + p * d->features * 4 * V_LANES,
              acc);
@@ -28,9 +28,10 @@ V_INLINE void dense_tile(const int rows, const int panels, const cy_dense *d, si
     for (int i = 0; i < rows * panels; i++) {
         float *out = d->out + (r + i / panels) * d->row_stride +
                      (p + i % panels) * d->panel_stride;
+        const float *bias = d->bias + (p + i % panels) * 4 * V_LANES;
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            v_store(out + j * V_LANES, acc[i][j]);
+            v_store(out + j * V_LANES, v_add(acc[i][j], v_load(bias + j * V_LANES)));
     }
 }
 

@@ -16,10 +16,10 @@ void cy_lstm_accumulate_f32_ref(const cy_lstm_step *s)
             const float *h_prev = s->h_prev + r * s->h_prev_stride; /* [units] */
             float *z = s->z + (p * s->z_rows + r) * 4;              /* [4] */
             for (size_t g = 0; g < 4; g++) {
-                float sum = z[g];
+                float sum = 0;
                 for (size_t k = 0; k < s->units; k++)
                     sum = fmaf(h_prev[k], recurrent[k * 4 + g], sum);
-                z[g] = sum;
+                z[g] += sum;
             }
         }
     }

@@ -20,19 +20,20 @@ V_INLINE void lstm_tile(const int rows, const int panels, const int fused,
     for (int m = 0; m < rows; m++)
         a[m] = s->h_prev + (r + m) * s->h_prev_stride;
 #pragma GCC unroll 8
-    for (int i = 0; i < rows * panels; i++) {
-        const float *z =
-            s->z + ((p + i % panels) * s->z_rows + r + i / panels) * 4 * V_LANES;
+    for (int i = 0; i < rows * panels; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < 4; j++)
-            acc[i][j] = v_load(z + j * V_LANES);
-    }
+            acc[i][j] = v_set(0);
 
     multiply(rows, panels, s->units, a, s->recurrent + p * s->units * 4 * V_LANES, acc);
 
 #pragma GCC unroll 8
     for (int i = 0; i < rows * panels; i++) {
         size_t row = r + i / panels, unit = (p + i % panels) * V_LANES;
+        float *z = s->z + ((p + i % panels) * s->z_rows + row) * 4 * V_LANES;
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            acc[i][j] = v_add(v_load(z + j * V_LANES), acc[i][j]);
         if (fused) {
             float *c = s->c + row * s->c_stride + unit;
             v_f32 written = v_mul(v_sigmoid(acc[i][0]), v_tanh(acc[i][2]));
@@ -41,7 +42,6 @@ V_INLINE void lstm_tile(const int rows, const int panels, const int fused,
             v_store(s->h + row * s->h_stride + unit,
                     v_mul(v_sigmoid(acc[i][3]), v_tanh(next)));
         } else {
-            float *z = s->z + ((p + i % panels) * s->z_rows + row) * 4 * V_LANES;
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++)
                 v_store(z + j * V_LANES, acc[i][j]);

@@ -49,10 +49,11 @@ __device__ __forceinline__ void activate_row(cy_activation activation, unsigned 
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x)
         sum += expf(get(i) - most);
     sum = block_reduce(REDUCE_SUM, sum);
-    float log_sum = logf(sum);
+    double log_sum = log((double)sum); /* one rounding, as in cell_ref.c */
     for (unsigned i = threadIdx.x; i < n; i += blockDim.x) {
-        float shifted = get(i) - most;
-        put(i, activation == CY_ACT_SOFTMAX ? expf(shifted) / sum : shifted - log_sum);
+        double shifted = (double)get(i) - most;
+        put(i, activation == CY_ACT_SOFTMAX ? expf((float)shifted) / sum
+                                            : (float)(shifted - log_sum));
     }
 }
 
