@@ -12,8 +12,8 @@ static void softmax(cy_activation activation, const float *x, float *y, size_t n
     for (size_t i = 1; i < n; i++)
         if (x[i] > max) max = x[i];
     if (activation == CY_ACT_LOG_SOFTMAX) {
-        double sum =
-            0; /* in float every unit would have the logarithm's error, in the same direction */
+        /* in float every unit would have the logarithm's error, in the same direction */
+        double sum = 0;
         for (size_t i = 0; i < n; i++)
             sum += exp((double)x[i] - max);
         double log_sum = log(sum);
