@@ -10,8 +10,9 @@
  * gates of its units in registers when the products are done. panels = ceil(units / lanes).
  *
  * Order, the same in every variant: an accumulator starts at 0, takes one fused multiply-add for each
- * k = 0 .. units-1, and the sum is added to z (dense.h says why); c is fma(f, c, i * g). Units past `units` in the last panel are computed like
- * any other and never read as a k: what stands there, NaN included, reaches nothing. */
+ * k = 0 .. units-1, and the sum is added to z (dense.h says why); c is fma(f, c, i * g). Units past
+ * `units` in the last panel are computed like any other and never read as a k: what stands there, NaN
+ * included, reaches nothing. */
 #ifndef CY_KERNELS_LSTM_H
 #define CY_KERNELS_LSTM_H
 
