@@ -2,7 +2,7 @@
 """Compares `carry` with Keras on random models that are not in the repository.
 
     python tests/oracle/compare_keras.py CARRY [--models N] [--seed S] [--first I] [--keep DIR]
-                                         [--device cuda] [--precision tf32|bf16|fp16]
+                                         [--rare] [--device cuda] [--precision tf32|bf16|fp16]
 
 CARRY is the built command. Each model is drawn from (seed, index): Sequential or Functional, Keras 3 or
 Keras 2 (tf-keras), .keras or .h5, every supported layer with every argument varied. For each one
@@ -24,6 +24,7 @@ tensorflow, keras 3, tf-keras.
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import struct
@@ -34,7 +35,8 @@ import tempfile
 import numpy as np
 
 from random_models import (Draw, as_list, build, build_explicit, keras2, keras3, last_lstm, randomise,
-                           randomise_biases, reset, tf)
+                           randomise_biases, reset, structure, tf)
+from rare_models import Rare
 
 LIMIT = 1e-5  # of |error| / max(1, |y|) in float32
 LOW_LIMIT = 5e-3  # where Keras computes in float16 or bfloat16
@@ -44,6 +46,10 @@ BEYOND = 3  # times what half an ulp in the weights moves: as far as float32 may
 
 class Failure(Exception):
     pass
+
+
+def small(arrays):
+    return all(np.isfinite(y).all() and np.abs(y).max(initial=0) < 50 for y in arrays)
 
 
 def distance(a, b):
@@ -165,6 +171,9 @@ class Case:
         if device != "cpu" and precision != "tf32" and draw.how.random() < 0.5:
             self.on.append("--exact")
             self.same_bits = True
+        self.environment = dict(os.environ)
+        if self.plan.get("isa"):
+            self.environment["CARRY_ISA"] = self.plan["isa"]
         self.limit = NARROW_LIMIT if draw.narrow else LIMIT
         self.worst = 0.0
         self.inexact = []  # comparisons in which Keras, not carry, was over a limit: sentences
@@ -176,15 +185,36 @@ class Case:
     # -- preparing
 
     def prepare(self):
-        plan, draw = self.plan, self.draw
+        plan = self.plan
         self.K = keras3 if plan["keras"] == 3 else keras2
+        while not self.weigh():
+            # gates that weights near 0 do not bring near 0: log_softmax of n zeros is -log n
+            if plan["steps"] == 1:
+                raise Failure("the drawn model does not stay finite")
+            plan["steps"] //= 2
+        self.explicit = Explicit(self.K, plan, self.model.get_weights(), plan["dtype"])
+        if plan["compiled"]:
+            self.model.compile(optimizer="adam", loss="mse")
+        if plan.get("trained"):
+            self.train()
+        self.path = self.folder / ("model.h5" if plan["file"] == "h5" else "model.keras")
+        self.model.save(self.path)
+        if plan.get("saved_again"):
+            again = self.K.models.load_model(self.path, compile=False)
+            self.path = self.folder / f"again.{plan['saved_again']}"
+            again.save(self.path)
+        self.format = "keras-h5" if self.path.suffix == ".h5" else "keras"
+        if plan.get("file_name"):
+            self.path = self.path.rename(self.folder / plan["file_name"])
+        self.names = self.lstm_names(self.model)
+
+    def weigh(self):
+        """The model, its input, weights and answers; False if no weights keep these finite and below 50."""
+        plan, draw = self.plan, self.draw
         self.K.backend.clear_session()
         self.K.utils.set_random_seed(draw.initial)  # the weights Keras begins with, where they stay
         self.model = build(self.K, plan)
-        rows = plan["rows"] * plan["groups"]
-        shape = (rows, plan["steps"]) + (() if plan["ids"] else (plan["features"],))
-        self.x = (draw.rng.integers(0, plan["ids"], shape).astype(np.int32) if plan["ids"]
-                  else draw.rng.standard_normal(shape).astype(np.float32))
+        self.x = self.input(plan["rows"] * plan["groups"], plan["steps"], draw.rng)
         scale = 0.3 if plan["low"] else 0.6 if plan["unbounded"] else 1.0
         for _ in range(15):
             if draw.narrow:
@@ -192,17 +222,36 @@ class Case:
             else:
                 randomise(self.model, draw.rng, scale)
             self.expected = self.predict(self.model)
-            if all(np.isfinite(y).all() and np.abs(y).max() < 50 for y in self.expected):
-                break
+            self.others = {}
+            if small(self.expected) and self.in_float32(self.predict_again):
+                return True
             scale *= 0.6
-        else:
-            raise Failure("the drawn model does not stay finite")
-        self.explicit = Explicit(self.K, plan, self.model.get_weights(), plan["dtype"])
-        self.path = self.folder / ("model.h5" if plan["file"] == "h5" else "model.keras")
-        if plan["compiled"]:
-            self.model.compile(optimizer="adam", loss="mse")
-        self.model.save(self.path)
-        self.names = self.lstm_names(self.model)
+        return False
+
+    def in_float32(self, again):
+        """Whether float32 holds what float64 layers can."""
+        wide = {self.plan["dtype"], *[args.get("dtype") for _, args in self.plan["layers"]]}
+        return "float64" not in wide or small(again(self.other("float32")))
+
+    def input(self, rows, steps, rng):
+        plan = self.plan
+        shape = (rows, steps) + (() if plan["ids"] else (plan["features"],))
+        if plan["ids"]:
+            return rng.integers(0, plan["ids"], shape).astype(np.int32)
+        if plan.get("whole_numbers"):
+            return rng.integers(-3, 4, shape).astype(np.float32)
+        return rng.standard_normal(shape).astype(np.float32)
+
+    def train(self):
+        """On one batch at a rate of 0: the weights stay, the optimizer has its variables."""
+        weights, plan = self.model.get_weights(), self.plan
+        x = self.x[:plan["rows"]]
+        wanted = structure(plan, [np.zeros_like(y[:plan["rows"]]) for y in self.expected])
+        self.model.compile(optimizer=self.K.optimizers.Adam(0.0),
+                           loss=tf.nest.map_structure(lambda _: "mse", wanted))
+        self.model.train_on_batch(x, wanted)
+        self.model.set_weights(weights)
+        reset(self.model)
 
     def other(self, dtype):
         """The same model and weights in Keras at another precision."""
@@ -225,14 +274,15 @@ class Case:
         on = self.on if arguments[0] in ("run", "info") else []
         command = [str(self.carry), *[str(a) for a in arguments], *on]
         self.commands.append(" ".join(command))
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120,
+                              env=self.environment)
         if ok and done.returncode:
             raise Failure(f"exit {done.returncode}: {done.stderr.strip()}")
         return done
 
-    def save_input(self):
+    def save_input(self, x):
         """X in one of the forms that mean the same."""
-        draw, plan, x = self.draw, self.plan, self.x
+        draw, plan = self.draw, self.plan
         if plan["ids"]:
             x = x.astype(draw.pick(["<i4", "<i8", "<u2", ">i4", "<f4", "u1", "<f8"]))
             if draw.chance(0.25):
@@ -240,7 +290,10 @@ class Case:
             if len(x) == 1 and x.ndim == 2 and draw.chance(0.3):
                 x = x[0]
         else:
-            x = x.astype(draw.pick(["<f4", "<f4", ">f4", "<f8", ">f8"]))
+            types = ["<f4", "<f4", ">f4", "<f8", ">f8"]
+            if plan.get("whole_numbers"):
+                types = ["i1", ">i2", "<i4", ">i8", "<f2", ">f2", "<f4"]
+            x = x.astype(draw.pick(types))
             if plan["features"] == 1 and draw.chance(0.4):
                 x = x[:, :, 0]
                 if len(x) == 1 and draw.chance(0.4):
@@ -252,13 +305,14 @@ class Case:
         np.save(self.folder / "x.npy", x)
         return self.folder / "x.npy"
 
-    def run_outputs(self, *arguments, model=None):
+    def run_outputs(self, *arguments, model=None, x=None):
         out = self.folder / "out"
         shutil.rmtree(out, ignore_errors=True)
         y = self.folder / "y.npy"
         threads = ["--threads", self.draw.pick([1, 2])] if self.draw.chance(0.5) else []
-        self.run(["run", model or self.path, "--input", self.save_input(), "--output", y,
-                  "--output-all", out, *threads, *arguments])
+        given = self.save_input(self.x if x is None else x)
+        self.run(["run", model or self.path, "--input", given, "--output", y, "--output-all", out,
+                  *threads, *arguments])
         names = self.output_names()
         found = sorted(p.name for p in out.iterdir())
         wanted = sorted(f"{i}_{n.replace('/', '_')}.npy" for i, n in enumerate(names))
@@ -316,7 +370,7 @@ class Case:
         ours, keras = distance(got, exact), distance(single, exact)
         says = (f"{what}: |carry - Keras| {error:.3g}, |carry - float64| {ours:.3g}, "
                 f"|float32 - float64| {keras:.3g}")
-        if ours <= LIMIT < keras or ours <= keras:
+        if np.isfinite(ours) and (ours <= LIMIT < keras or ours <= keras):
             self.inexact.append(says)
             return
         moved = self.condition(again, i, exact)
@@ -366,8 +420,10 @@ class Case:
 
     def check_options(self):
         """One random combination of options against Keras driven by hand."""
-        draw, plan = self.draw, self.plan
-        arguments, rows = [], len(self.x)
+        draw, plan, x = self.draw, self.plan, self.x
+        if plan.get("rare") and draw.maybe(0.4):  # T may differ from the file's
+            x = self.input(len(x), draw.number(1, min(2 * plan["steps"], 40)), draw.drawn)
+        arguments, rows, total = [], len(x), x.shape[1]
         carries, stateful = self.declared(), plan["stateful"]
         if self.explicit.lstms and draw.chance(0.3):
             if draw.chance(0.5):
@@ -386,7 +442,7 @@ class Case:
 
         steps = None
         if draw.chance(0.4):
-            steps = draw.rng.integers(0, plan["steps"] + 1, rows)
+            steps = draw.rng.integers(0, total + 1, rows)
             np.save(self.folder / "steps.npy", steps.astype(draw.pick(["<i4", "<i8", "<u2"])))
             arguments += ["--steps", self.folder / "steps.npy"]
         reset_every = None
@@ -409,17 +465,17 @@ class Case:
             state_out.unlink(missing_ok=True)
             arguments += ["--state-out", state_out]
         if not plan["backwards"] and draw.chance(0.4):
-            arguments += ["--chunk", draw.int(1, plan["steps"] + 2)]
+            arguments += ["--chunk", draw.int(1, total + 2)]
 
         def drive(explicit):
-            return explicit.run(self.x, group, carries, steps, state, reset_every)
+            return explicit.run(x, group, carries, steps, state, reset_every)
 
         wanted, final = drive(self.explicit)
-        if not all(np.isfinite(y).all() and np.abs(y).max(initial=0) < 50
-                   for y in [*wanted, *final]):
+        if not small([*wanted, *final]) or \
+                not self.in_float32(lambda e: [y for part in drive(e) for y in part]):
             self.left_out += 1  # the drawn states made an unbounded activation explode
             return
-        self.compare(self.run_outputs(*arguments), wanted, "options", lambda e: drive(e)[0])
+        self.compare(self.run_outputs(*arguments, x=x), wanted, "options", lambda e: drive(e)[0])
         if state_out:
             tensors = read_safetensors(state_out)
             expected = self.state_tensors(final, keep)
@@ -447,6 +503,21 @@ class Case:
         for i, (a, b) in enumerate(zip(first, second)):
             if a.tobytes() != b.tobytes():
                 raise Failure(f"output {i} has other bits: converted, {arguments}")
+        if self.plan.get("rare") and self.same_bits and self.x.shape[1] > 1 and self.explicit.lstms and \
+                not self.plan["backwards"]:
+            self.check_two_files(converted)
+
+    def check_two_files(self, converted):
+        """What the file computes from the start and the converted one from the state that it leaves, are the
+        bits of one run."""
+        state, at = self.folder / "between.safetensors", self.draw.number(1, self.x.shape[1] - 1)
+        whole = self.run_outputs("--stateless")
+        first = self.run_outputs("--stateless", "--state-out", state, x=self.x[:, :at])
+        second = self.run_outputs("--stateless", "--state-in", state, x=self.x[:, at:], model=converted)
+        for i, (output, y, a, b) in enumerate(zip(self.plan["outputs"], whole, first, second)):
+            both = np.concatenate([a, b], axis=1) if self.explicit.has_time(output) else b
+            if both.tobytes() != y.tobytes():
+                raise Failure(f"output {i} has other bits: cut after step {at}, between two files")
 
     def check_info(self):
         info = json.loads(self.run(["info", self.path, "--json"]).stdout)
@@ -461,7 +532,7 @@ class Case:
                 return [list(v) for v in value]
             return list(value)
 
-        same("format", info["format"], "keras-h5" if self.plan["file"] == "h5" else "keras")
+        same("format", info["format"], self.format)
         same("parameters", info["parameters"], self.model.count_params())
         same("weight_bytes", info["weight_bytes"], 4 * self.model.count_params())
         same("whole_sequence", info["whole_sequence"], self.plan["backwards"])
@@ -503,6 +574,7 @@ def main():
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="index of the first model")
+    parser.add_argument("--rare", action="store_true", help="rarer forms too (rare_models.py)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where carry runs")
     parser.add_argument("--precision", choices=["tf32", "bf16", "fp16"],
                         help="what carry computes products in")
@@ -521,7 +593,7 @@ def main():
 
     for index in range(options.first, options.first + options.models):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="compare_keras_"))
-        draw = Draw(options.seed, index, narrow=options.precision is not None)
+        draw = (Rare if options.rare else Draw)(options.seed, index, narrow=options.precision is not None)
         case = Case(carry, draw, folder, options.device, options.precision)
         try:
             case.check()

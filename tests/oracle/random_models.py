@@ -200,7 +200,10 @@ def policy(K, name):
 
 def make_layer(K, plan, kind, args, first_shape=None):
     args = dict(args)
-    args.update(policy(K, plan["dtype"]))
+    args.update(policy(K, plan["dtype"] or args.get("dtype")))
+    if plan.get("as_functions"):
+        args.update({name: K.activations.get(value) for name, value in args.items()
+                     if name in ("activation", "recurrent_activation") and value})
     if first_shape is not None:
         if K is keras2:
             args["batch_input_shape"] = first_shape
@@ -227,23 +230,38 @@ def input_shape(plan):
 
 
 def input_dtype(plan):
-    return "int32" if plan["ids"] and plan["int_input"] else None
+    return plan.get("input_dtype") or ("int32" if plan["ids"] and plan["int_input"] else None)
+
+
+def structure(plan, outputs):
+    """The outputs in a list, a dict or a list with a list in it, such that model.outputs is in their order."""
+    if plan.get("outputs_as") == "dict":
+        return {f"output_{i:02}": y for i, y in reversed(list(enumerate(outputs)))}
+    if plan.get("outputs_as") == "nested":
+        return [outputs[0], outputs[1:]] if outputs[1:] else [outputs]
+    return outputs[0] if len(outputs) == 1 and not plan.get("outputs_as") else outputs
 
 
 def build(K, plan):
     shape = input_shape(plan)
+    named = {"name": plan["name"]} if plan.get("name") else {}
     if not plan["functional"]:
         layers, first = [], None
         # Keras 3 takes no batch in a layer's arguments
         on_layer = plan["input_on_layer"] and (K is keras2 or not plan["fixed_batch"])
         if on_layer and plan["layers"][0][0] != "TimeDistributed":
             first = shape
-        else:
-            layers.append(K.Input(batch_shape=shape, dtype=input_dtype(plan)))
+        elif not plan.get("built_later"):
+            layers.append(K.Input(batch_shape=shape, dtype=input_dtype(plan), name=plan.get("input_name")))
         for k, (kind, args) in enumerate(plan["layers"]):
             layers.append(make_layer(K, plan, kind, args, first if k == 0 else None))
-        return K.Sequential(layers)
-    x = K.Input(batch_shape=shape, dtype=input_dtype(plan))
+        model = K.Sequential(layers, **named)
+        if not model.built:
+            model.build(shape)
+        return model
+    x = K.Input(batch_shape=shape, dtype=input_dtype(plan), name=plan.get("input_name"))
+    if plan.get("inner_input"):
+        x = K.layers.Dense(shape[-1])(x)
     value, tensors = x, {}
     for k, (kind, args) in enumerate(plan["layers"]):
         y = make_layer(K, plan, kind, args)(value)
@@ -254,27 +272,33 @@ def build(K, plan):
         else:
             value = tensors[k, 0] = y
     outputs = [tensors[o] for o in plan["outputs"]]
-    return K.Model(x, outputs[0] if len(outputs) == 1 else outputs)
+    if plan.get("longer") and not plan.get("inner_input"):
+        K.Model(x, K.layers.Dense(2)(value))
+    return K.Model(x, structure(plan, outputs), **named)
 
 
 def build_explicit(K, plan, weights):
     """The same network, free in time and batch, with h and c of every LSTM as inputs and outputs."""
     # Keras 2 casts neither the input nor a state of an LSTM that is given one
-    dtype = (plan["dtype"] or "float32").replace("mixed_", "") if K is keras2 else None
+    def computed(args):
+        name = plan["dtype"] or args.get("dtype") or "float32"
+        return name.replace("mixed_", "") if K is keras2 else None
+
+    dtype = computed({})
     if plan["ids"]:
         x = K.Input(batch_shape=(None, None), dtype=input_dtype(plan))
     else:
         x = K.Input(batch_shape=(None, None, plan["features"]), dtype=dtype)
     inputs, finals, tensors, value = [x], [], {}, x
     for k, (kind, args) in enumerate(plan["layers"]):
-        args = dict(args)
-        if "name" in args:
-            args["name"] = args["name"].replace("/", "_")
+        args = {name: value for name, value in args.items() if name != "name"}
         if kind != "LSTM":
             value = tensors[k, 0] = make_layer(K, plan, kind, args)(value)
             continue
         args.update(stateful=False, unroll=False, return_state=True)
-        state = [K.Input(shape=(args["units"],), dtype=dtype) for _ in range(2)]
+        state = [K.Input(shape=(args["units"],), dtype=computed(args)) for _ in range(2)]
+        if K is keras2 and value.dtype != computed(args):
+            value = K.layers.Activation("linear", dtype=computed(args))(value)
         y, h, c = make_layer(K, plan, kind, args)(value, initial_state=state)
         tensors[k, 0], tensors[k, 1], tensors[k, 2] = y, h, c
         value = (y, h, c)[plan["port"] if k == last_lstm(plan) else 0]
@@ -308,4 +332,4 @@ def reset(model):
 
 
 def as_list(value):
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    return tf.nest.flatten(value)

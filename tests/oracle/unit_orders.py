@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """How far carry and Keras in float32 are from float64 when a model's units are listed in other orders.
 
-    python tests/oracle/unit_orders.py CARRY --seed S --model I [--orders N] [--rows N] [--device cuda]
+    python tests/oracle/unit_orders.py CARRY --seed S --model I [--rare] [--orders N] [--rows N]
+                                       [--device cuda]
 
 Model I of seed S is drawn as compare_keras.py draws it. With the units of its layers in another order it is
 the same function of other roundings, so N orders of N rows of input are a sample of the errors of both
@@ -25,20 +26,22 @@ import numpy as np
 
 from compare_keras import Case, Explicit
 from random_models import Draw, build
+from rare_models import Rare
 
 
 def every_output(plan):
     """The plan without fixed rows and without memory, that returns every output of every layer."""
     layers, outputs = [], []
     for k, (kind, args) in enumerate(plan["layers"]):
-        args = {name: value for name, value in args.items() if name not in ("stateful", "name")}
+        args = {name: value for name, value in args.items() if name not in ("stateful", "name", "dtype")}
         outputs.append((k, 0))
         if kind == "LSTM":
             args["return_state"] = True
             outputs += [(k, 1), (k, 2)]
         layers.append((kind, args))
     return dict(plan, layers=layers, outputs=outputs, functional=True, fixed_batch=False,
-                stateful=False, ends_in_state=False)
+                stateful=False, ends_in_state=False, dtype=None, outputs_as=None, inner_input=False,
+                input_dtype="int32" if plan["ids"] else None)
 
 
 def only(plan, k, features):
@@ -59,7 +62,8 @@ def reordered(plan, weights, rng):
     for kind, args in plan["layers"]:
         if kind in ("LSTM", "Dense", "TimeDistributed"):
             before, order = order, rng.permutation(args["units"])
-            columns = np.concatenate([order + b * len(order) for b in range(4 if kind == "LSTM" else 1)])
+            blocks = range(4 if kind == "LSTM" else 1)
+            columns = np.concatenate([order + b * len(order) for b in blocks])
             result.append(weights.pop(0)[before][:, columns])
             if kind == "LSTM":
                 result.append(weights.pop(0)[order][:, columns])
@@ -79,8 +83,9 @@ class Sample:
         self.K, self.plan, self.weights, self.x, self.run = K, plan, weights, x, run
         explicit = Explicit(K, plan, weights, "float64")
         self.exact, _ = explicit.call(x, explicit.zeros(len(x)))
-        self.kept = np.ones(len(x), bool) & np.all([self.of_rows(y, np.max) < 50 for y, o in zip(self.exact, plan["outputs"])
-                            if o in counted], axis=0)
+        small = [self.of_rows(y, np.max) < 50 for y, output in zip(self.exact, plan["outputs"])
+                 if output in counted]  # NaN is not
+        self.kept = np.all([np.ones(len(x), bool), *small], axis=0)
 
     @staticmethod
     def of_rows(y, what):
@@ -127,6 +132,7 @@ def main():
     parser.add_argument("carry", type=pathlib.Path)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--model", type=int, required=True)
+    parser.add_argument("--rare", action="store_true", help="as compare_keras.py draws it with --rare")
     parser.add_argument("--orders", type=int, default=64)
     parser.add_argument("--rows", type=int, default=64, help="drawn inputs; the model's own come first")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="where carry runs")
@@ -144,7 +150,8 @@ def main():
         return [np.load(p) for p in paths]
 
     try:
-        case = Case(options.carry, Draw(options.seed, options.model), folder, "cpu", None)
+        draw = (Rare if options.rare else Draw)(options.seed, options.model)
+        case = Case(options.carry, draw, folder, "cpu", None)
         case.prepare()
         weights, rng = case.model.get_weights(), np.random.default_rng(options.model)
         plan, x = every_output(case.plan), case.x[:case.plan["rows"]]
