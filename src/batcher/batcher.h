@@ -4,14 +4,15 @@
  *   submit.c        submit, wait, cancel
  *   worker.c        the threads: which requests a call takes, and what becomes of them
  *   packing.c       their inputs into one packed array, the outputs back
- *   members.c       the batcher's states: open, close, add
  *   visit.c         visit and sweep
+ *   members.c       the batcher's states: open, close, add
  *   finish.c        the end of a request: who is told, and who may go on
  *   room.c          who gets a place in the queue
  *   queue.c         requests on their way: entries, the queue of each state, the heap of states with work
  *   member_table.c  the states by their handles
  *   turns.c         whose a worker's session is
  *   inside.c        what may not be called from within a function that the batcher calls
+ *   clock.c         what time it is
  *   histogram.c     times, and their quantiles
  *
  * Each calls only those below it.
